@@ -1,0 +1,90 @@
+"""Online diarization of one stream: clustering, delayed aggregation and binarization in a row.
+
+Gets the segmentation and the embeddings of one window after another and says who spoke in the region that the window
+completes. Positions are samples on the window clock, which is 0 at the beginning of the first window: whoever calls
+knows where that is in the stream. Knows nothing of models, audio or messages. One object per stream in the
+clustering stage.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diart_mp.blocks.aggregation import AggregatedRegion, DelayedAggregation
+from diart_mp.blocks.binarize import binarize
+from diart_mp.blocks.clustering import ClusteringSettings, IncrementalClustering
+from diart_mp.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Who spoke in [start, end): turns (start, end, global speaker), sorted; everything in samples of the window clock.
+
+    A turn may end half a frame after the region.
+    """
+
+    start: int
+    end: int
+    turns: tuple[tuple[int, int, int], ...]
+
+
+class OnlineDiarization:
+    """The stateful part of diart's pipeline (blocks/diarization.py) for one stream."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.clustering = IncrementalClustering(
+            ClusteringSettings(
+                tau_active=settings.tau_active,
+                rho_update=settings.rho_update,
+                delta_new=settings.delta_new,
+                max_speakers=settings.max_speakers,
+            )
+        )
+        self._aggregation = DelayedAggregation(settings)
+
+    def __call__(
+        self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating], *, prepend: bool = False
+    ) -> Region:
+        """Who spoke in the region that the window at sample ``start`` completes.
+
+        Args:
+            start: first sample of the window; windows come in order and may be left out.
+            segmentation: local scores in [0, 1], shape (frames, local speakers).
+            embeddings: shape (local speakers, dimension); rows of inactive speakers may be NaN.
+            prepend: begin the very first region with the window instead of ``latency`` before its end, as diart does.
+
+        Raises:
+            ValueError: NaN or infinite scores, shapes that do not fit, a window out of order. Nothing has been
+                learned from the window then.
+
+        """
+        _, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend)
+        rate = self._settings.rate
+        turns = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
+        in_samples = tuple((round(begin * rate), round(end * rate), speaker) for begin, end, speaker in turns)
+        return Region(aggregated.start, aggregated.end, in_samples)
+
+    def aggregate(
+        self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating], *, prepend: bool = False
+    ) -> tuple[NDArray[np.intp], AggregatedRegion]:
+        """The same up to the binarization: the labels of the local speakers and the aggregated scores of the region."""
+        self._aggregation.check(start, segmentation, prepend=prepend)
+        labels = self.clustering(segmentation, embeddings)
+        return labels, self._aggregation(start, segmentation, labels, prepend=prepend)
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered, as one flat map of arrays, integers and booleans (see the two parts)."""
+        return {**self.clustering.state(), **self._aggregation.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state()`` gave, bit for bit; raises ValueError if it is not such a state."""
+        try:
+            self.clustering.restore(state)
+            self._aggregation.restore(state)
+        except (KeyError, TypeError) as error:
+            msg = f"the checkpoint is damaged or from another version: {type(error).__name__} {error}"
+            raise ValueError(msg) from error

@@ -1,0 +1,1 @@
+"""The command line: one module per command. They parse and print; they decide nothing."""

@@ -1,0 +1,69 @@
+"""The ``diart-mp`` command: its sub-commands are imported only when they are called, so that help comes at once.
+
+A DiartMpError ends a command with its one line on standard error and its exit code. Runs in the process of the user's command.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from diart_mp import __version__
+from diart_mp.errors import DiartMpError
+
+# Name: (module with a click command ``command``, one line of help).
+_COMMANDS = {
+    "run": ("diart_mp.cli.run", "Diarize recordings, a microphone or a pipe."),
+    "devices": ("diart_mp.cli.devices", "List the microphones of this machine."),
+    "models": ("diart_mp.cli.models", "Bring or list the built-in models."),
+    "stage": ("diart_mp.cli.stage", "Run one stage of a pipeline as a process of its own."),
+    "completion": ("diart_mp.cli.completion", "Print the completion script for a shell."),
+}
+BROKEN_PIPE = 141  # what a shell sees of a program that SIGPIPE ended
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="diart-mp")
+def group() -> None:
+    """Who speaks when, while they speak: online speaker diarization as a pipeline of processes."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``diart-mp``."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line; its exit code."""
+    try:
+        result: Any = group.main(arguments, prog_name="diart-mp", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except DiartMpError as error:
+        sys.stderr.write(f"diart-mp: error: {error}\n")
+        return error.exit_code
+    except BrokenPipeError:
+        # Nobody reads any more. Standard output would be flushed once more at exit, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,191 @@
+"""Options that several commands share, and what they mean: settings, models, formats, a configuration file."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from diart_mp.config import STARTS, Settings, check_names
+from diart_mp.errors import UsageError
+from diart_mp.topology import read_toml
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_MODEL_NAMES = ("segmentation", "embedding")
+_PRESET_VALUES = ("tau_active", "rho_update", "delta_new")
+
+
+def _from_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Options not given on the command line come from the TOML file, under the same names."""
+    if path is None:
+        return
+    values = {name.replace("-", "_"): value for name, value in read_toml(path).items()}
+    renamed = {"format": "formats", "json": "as_json"}
+    values = {renamed.get(name, name): value for name, value in values.items()}
+    known = {
+        parameter.name: None for parameter in ctx.command.params if parameter.name not in (None, "sources", "config")
+    }
+    try:
+        check_names(values, known, "option")
+    except UsageError as error:
+        msg = f"{path}: {error}"
+        raise UsageError(msg) from error
+    if isinstance(values.get("formats"), list):
+        values["formats"] = ",".join(map(str, values["formats"]))
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def source_options(command: Command) -> Command:
+    """Where the audio comes from."""
+    for option in reversed(
+        [
+            click.option(
+                "--mic", is_flag=False, flag_value="", metavar="[ID|NAME]", help="Listen to a microphone (see devices)."
+            ),
+            click.option(
+                "--channel", type=click.IntRange(0), help="Take this channel, from 0; default: the mean of all."
+            ),
+            click.option(
+                "--input-format",
+                type=click.Choice(["s16le", "s24le", "s32le", "f32le"]),
+                default="s16le",
+                show_default=True,
+                help="Raw samples of SOURCE -.",
+            ),
+            click.option(
+                "--input-rate", type=click.IntRange(1), default=16_000, show_default=True, help="Hz of SOURCE -."
+            ),
+            click.option(
+                "--input-channels", type=click.IntRange(1), default=1, show_default=True, help="Channels of SOURCE -."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def pipeline_options(command: Command) -> Command:
+    """Models and hyper-parameters, under diart's names."""
+    for option in reversed(
+        [
+            click.option(
+                "--config",
+                type=click.Path(path_type=Path),
+                is_eager=True,
+                expose_value=False,
+                callback=_from_file,
+                help="TOML file with any of these options.",
+            ),
+            click.option(
+                "--models", default="builtin", show_default=True, help="Preset: builtin, pyannote or community."
+            ),
+            click.option(
+                "--segmentation", help="Model: builtin, hub id, path, or module:Class; default: the preset's."
+            ),
+            click.option("--embedding", help="Model: builtin, hub id, path, or module:Class; default: the preset's."),
+            click.option("--device", default="cpu", show_default=True, help="cpu, cuda[:n], mps or auto."),
+            click.option("--hf-token", envvar="HF_TOKEN", help="Token for gated models of the hub."),
+            click.option("--duration", type=float, default=5.0, show_default=True, help="Seconds of a window."),
+            click.option(
+                "--step", type=float, default=0.5, show_default=True, help="Seconds from one window to the next."
+            ),
+            click.option("--latency", help="Seconds, from step (min) to duration (max); default: step."),
+            click.option(
+                "--tau-active", type=float, help="A speaker is active from this score on; default: the preset's."
+            ),
+            click.option(
+                "--rho-update", type=float, help="Share of a window that changes a centroid; default: the preset's."
+            ),
+            click.option(
+                "--delta-new", type=float, help="Distance from which a speaker is new; default: the preset's."
+            ),
+            click.option(
+                "--gamma", type=float, default=3.0, show_default=True, help="Exponent of the overlap-aware weights."
+            ),
+            click.option(
+                "--beta", type=float, default=10.0, show_default=True, help="Temperature of the overlap-aware weights."
+            ),
+            click.option("--max-speakers", type=int, default=20, show_default=True, help="Most speakers of a stream."),
+            click.option("--normalize-embedding-weights", is_flag=True, help="Scale the weights to [0, 1]."),
+            click.option(
+                "--start",
+                type=click.Choice(STARTS),
+                help="early: speak from the first step on; exact: after a whole window. Default: early with --mic.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: Command) -> Command:
+    """Where the turns go."""
+    for option in reversed(
+        [
+            click.option(
+                "--output", "-o", type=click.Path(path_type=Path), help="Folder for the files; made if missing."
+            ),
+            click.option("--format", "formats", metavar="LIST", help="Of rttm,jsonl,srt,vtt,audacity. Default: rttm."),
+            click.option("--force", is_flag=True, help="Replace files that exist."),
+            click.option("--reference", type=click.Path(path_type=Path), help="RTTM to score the turns against."),
+            click.option("--json", "as_json", is_flag=True, help="One JSON object per result, then a summary."),
+            click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def settings(values: Mapping[str, Any], start: str) -> Settings:
+    """The hyper-parameters; what was not given is the preset's."""
+    from diart_mp.models.reference import preset
+
+    chosen = preset(values["models"])
+    tunable = {name: getattr(chosen, name) if values[name] is None else values[name] for name in _PRESET_VALUES}
+    names = ("duration", "step", "gamma", "beta", "max_speakers", "normalize_embedding_weights")
+    return Settings.from_seconds(
+        **{name: values[name] for name in names}, **tunable, latency=_latency(values["latency"]), start=start
+    )
+
+
+def _latency(text: str | float | None) -> float | str | None:
+    if text is None or text in ("min", "max"):
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        msg = f"--latency must be a number of seconds, min or max, not '{text}'"
+        raise UsageError(msg) from error
+
+
+def models(values: Mapping[str, Any]) -> Any:
+    """The models, checked as far as that goes without loading them."""
+    from diart_mp.models.reference import check, preset
+    from diart_mp.runtime.local import Models
+
+    chosen = preset(values["models"])
+    references = {name: values[name] or getattr(chosen, name) for name in _MODEL_NAMES}
+    for reference in references.values():
+        check(reference)
+    return Models(**references, device=values["device"])
+
+
+def fetch_models(models: Any) -> None:
+    """Bring built-in models that are not in the cache, with a progress bar."""
+    from diart_mp.cli.progress import fetching
+    from diart_mp.models import builtin
+
+    with fetching() as progress:
+        for role in _MODEL_NAMES:
+            if getattr(models, role) == "builtin":
+                builtin.ensure(role, progress)
+
+
+def formats(text: str | None) -> tuple[str, ...]:
+    """The formats in a comma-separated list; UsageError for an unknown one."""
+    if text is None:
+        return ()
+    from diart_mp.outputs.formats import known_formats
+
+    return tuple(known_formats([name.strip() for name in text.split(",") if name.strip()]))

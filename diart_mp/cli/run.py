@@ -1,0 +1,178 @@
+"""``diart-mp run``: diarize recordings, a microphone or a pipe with all stages on this machine."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from diart_mp.cli import options
+from diart_mp.cli.report import Reporter, make_view
+from diart_mp.config import RATE
+from diart_mp.errors import OutputError, UsageError
+from diart_mp.topology import Job, SourceConfig
+
+_DRAIN_S = 2.5  # that a run has, after Ctrl-C, to finish what it has heard
+INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
+
+
+@dataclass(slots=True)
+class _Interrupt:
+    """Whether somebody wants the run to end, and when they said so first (monotonic s)."""
+
+    at: float | None = None
+    again: bool = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.again = self.at is not None
+        self.at = self.at or time.monotonic()
+
+
+@click.command()
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@options.source_options
+@options.pipeline_options
+@options.output_options
+def command(**values: Any) -> int:
+    """Diarize SOURCE...: audio files (wav, flac, ogg, mp3), or - for raw samples on standard input.
+
+    Without a file name, --mic listens to a microphone until Ctrl-C. Turns go to standard output, and with --output
+    to files in that folder.
+    """
+    job = _job(values)
+    models = options.models(values)
+    reference = _reference(values["reference"])
+    view = make_view(as_json=values["as_json"], quiet=values["quiet"], several=len(job.sources) > 1)
+    live = job.sources[0].kind == "microphone"
+    options.fetch_models(models)
+    with view:
+        reporter = Reporter(view, reference=reference, settings=job.settings, live=live)
+        interrupt = _Interrupt()
+        summary = _run(job, models, reporter, interrupt, values["hf_token"])
+        reporter.finish(summary)
+    for failure in summary.failures:
+        click.echo(f"diart-mp: error: {failure}", err=True)
+    if interrupt.at is not None and not live:
+        return INTERRUPTED
+    return 1 if summary.failures else 0
+
+
+def _run(job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token: str | None) -> Any:
+    """The run itself, with Ctrl-C and SIGTERM as the wish to end it well."""
+    from diart_mp.runtime.local import LocalPipeline
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    inherit = tuple(source.fd for source in job.sources if source.kind == "pcm")
+    environment = {"HF_TOKEN": token} if token else {}
+    try:
+        with LocalPipeline(job, models, on_event=reporter.event, inherit=inherit, environment=environment) as pipeline:
+            return pipeline.run(_end_on(interrupt, pipeline.supervisor.drain))
+    except _TimeUp:
+        return pipeline.summary
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _TimeUp(Exception):  # noqa: N818  # not an error: the wish to end now
+    """The run was asked to end, and the time to end well is over."""
+
+
+def _end_on(interrupt: _Interrupt, drain: Callable[[], None]) -> Callable[[], None]:
+    """A function to call often: it passes the first Ctrl-C on as a drain and ends the run when that takes too long."""
+    drained = False
+
+    def check() -> None:
+        nonlocal drained
+        if interrupt.at is None:
+            return
+        if interrupt.again or time.monotonic() - interrupt.at > _DRAIN_S:
+            raise _TimeUp
+        if not drained:
+            drained = True
+            drain()
+
+    return check
+
+
+def _job(values: Mapping[str, Any]) -> Job:
+    """The job that the options ask for, with everything checked that can be before a process starts."""
+    sources = _sources(values)
+    start = values["start"] or ("early" if values["mic"] is not None else "exact")
+    settings = options.settings(values, start)
+    formats = options.formats(values["formats"])
+    output = values["output"]
+    if output is None and formats:
+        output = Path()
+    if output is not None:
+        from diart_mp.outputs.writer import check_outputs
+
+        formats = formats or ("rttm",)
+        check_outputs(output, [source.name for source in sources], formats, values["force"])
+    return Job(
+        sources=sources,
+        settings=settings,
+        output="" if output is None else str(output.absolute()),
+        formats=formats,
+        force=values["force"],
+    )
+
+
+def _sources(values: Mapping[str, Any]) -> tuple[SourceConfig, ...]:
+    names: Sequence[str] = values["sources"]
+    channel = -1 if values["channel"] is None else values["channel"]
+    if values["mic"] is not None:
+        if names:
+            msg = f"--mic listens to a microphone; it cannot be mixed with {len(names)} other sources"
+            raise UsageError(msg)
+        _check_microphone(values["mic"])
+        return (SourceConfig(kind="microphone", name="microphone", device=values["mic"], channel=channel),)
+    if not names:
+        msg = "nothing to diarize: name one or more audio files, - for standard input, or give --mic"
+        raise UsageError(msg)
+    return tuple(_source(name, channel, values) for name in names)
+
+
+def _source(name: str, channel: int, values: Mapping[str, Any]) -> SourceConfig:
+    if name == "-":
+        if sys.stdin.isatty():
+            msg = "- reads raw audio from standard input, which is a terminal: pipe samples into it, or use --mic"
+            raise UsageError(msg)
+        return SourceConfig(
+            kind="pcm",
+            name="stdin",
+            channel=channel,
+            fd=sys.stdin.fileno(),
+            encoding=values["input_format"],
+            input_rate=values["input_rate"],
+            channels=values["input_channels"],
+        )
+    from diart_mp.audio.file import check
+
+    check(name, rate=RATE, channel=None if channel < 0 else channel)
+    path = Path(name)
+    return SourceConfig(kind="file", name=path.stem, path=str(path.absolute()), channel=channel)
+
+
+def _check_microphone(wanted: str) -> None:
+    """Raise AudioError now, in one line, if there is no such microphone."""
+    from diart_mp.audio.devices import find_device, list_devices
+
+    find_device(int(wanted) if wanted.isdigit() else wanted or None, list_devices())
+
+
+def _reference(path: Path | None) -> dict[str, list[tuple[float, float, str]]] | None:
+    if path is None:
+        return None
+    from diart_mp.outputs.read import load_rttm
+
+    turns = load_rttm(path)
+    if not turns:
+        msg = f"the reference {path} has no turns"
+        raise OutputError(msg)
+    return turns

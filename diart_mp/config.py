@@ -1,0 +1,145 @@
+"""Hyper-parameters of a stream: typed, validated, in samples.
+
+Settings come from flags or a TOML file, travel with every chunk of their stream (so stages keep none) and
+are validated again wherever they arrive from outside. Knows nothing of processes; every process uses it.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
+
+from diart_mp.errors import UsageError
+
+RATE = 16_000  # Hz, what the built-in models were trained on
+STARTS = ("early", "exact")
+
+# Bounds of the tunable numbers: (lowest, highest).
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "tau_active": (0.0, 1.0),
+    "rho_update": (0.0, 1.0),
+    "delta_new": (0.0, 2.0),
+    "gamma": (0.0, 100.0),
+    "beta": (0.0, 1000.0),
+}
+_MAX_SPEAKERS = 1000
+_RATES = (4_000, 384_000)  # Hz
+_MAX_DURATION_S = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one stream is diarized; durations in samples at ``rate``.
+
+    The names are diart's (blocks/diarization.py); the defaults are those of the built-in pair of models.
+    ``start`` is "exact" (first window once ``duration`` has passed, as diart) or "early" (speaks from the
+    first step on, the missing past is silence).
+    """
+
+    rate: int = RATE
+    duration: int = 5 * RATE
+    step: int = RATE // 2
+    latency: int = RATE // 2
+    tau_active: float = 0.5
+    rho_update: float = 0.3
+    delta_new: float = 0.35
+    gamma: float = 3.0
+    beta: float = 10.0
+    max_speakers: int = 20
+    normalize_embedding_weights: bool = False
+    start: str = "exact"
+
+    def __post_init__(self) -> None:
+        _check_lengths(self)
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            if not math.isfinite(value) or not low <= value <= high:
+                msg = f"{name} must be a number from {low:g} to {high:g}, not {value}"
+                raise UsageError(msg)
+        if not 1 <= self.max_speakers <= _MAX_SPEAKERS:
+            msg = f"max_speakers must be from 1 to {_MAX_SPEAKERS}, not {self.max_speakers}"
+            raise UsageError(msg)
+        if self.start not in STARTS:
+            msg = f"start must be one of {', '.join(STARTS)}, not '{self.start}'"
+            raise UsageError(msg)
+
+    def to_map(self) -> dict[str, Any]:
+        """The settings as a plain map, for the wire and for TOML."""
+        return asdict(self)
+
+    @classmethod
+    def from_map(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from a map that came from outside; raises UsageError for unknown names, wrong types and ranges."""
+        types = {field.name: field.type for field in fields(cls)}
+        check_names(values, types, "setting")
+        return cls(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+
+    @classmethod
+    def from_seconds(
+        cls,
+        *,
+        duration: float = 5.0,
+        step: float = 0.5,
+        latency: float | str | None = None,
+        rate: int = RATE,
+        **others: Any,
+    ) -> Self:
+        """Settings with durations in seconds; latency None or "min" means step, "max" means duration."""
+        named = {None: step, "min": step, "max": duration}
+        seconds = {"duration": duration, "step": step, "latency": named.get(latency, latency)}  # type: ignore[arg-type]
+        samples: dict[str, Any] = {name: _to_samples(name, value, rate) for name, value in seconds.items()}
+        return cls(rate=rate, **samples, **others)
+
+    def with_rate(self, rate: int) -> Self:
+        """The same durations in seconds on another sample clock."""
+        lengths = ("duration", "step", "latency")
+        scaled: dict[str, Any] = {name: round(getattr(self, name) * rate / self.rate) for name in lengths}
+        return replace(self, rate=rate, **scaled)
+
+
+def check_names(values: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:
+    """Raise UsageError for the first name that is not known, with the nearest known one."""
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), list(known), n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+            msg = f"unknown {what} '{name}'{hint}"
+            raise UsageError(msg)
+
+
+def _to_samples(name: str, seconds: Any, rate: int) -> int:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds <= 0:
+        msg = f"{name} must be a positive number of seconds, not {seconds}"
+        raise UsageError(msg)
+    if seconds > _MAX_DURATION_S:
+        msg = f"{name} is {seconds:g} s, more than the {_MAX_DURATION_S} s that a window may have"
+        raise UsageError(msg)
+    return round(seconds * rate)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """``value`` as the field's type; an int is a fine float, a bool is no number."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        msg = f"{name} must be {kind.__name__}, not {value!r:.40}"
+        raise UsageError(msg)
+    return value
+
+
+def _check_lengths(settings: Settings) -> None:
+    low, high = _RATES
+    if not low <= settings.rate <= high:
+        msg = f"rate must be from {low} to {high} Hz, not {settings.rate}"
+        raise UsageError(msg)
+    duration, step, latency = (value / settings.rate for value in (settings.duration, settings.step, settings.latency))
+    if not 0 < duration <= _MAX_DURATION_S:
+        msg = f"duration must be above 0 and at most {_MAX_DURATION_S} s, not {duration:g} s"
+        raise UsageError(msg)
+    if settings.step < 1 or settings.step > settings.duration:
+        msg = f"step must be above 0 and at most the duration of {duration:g} s, not {step:g} s"
+        raise UsageError(msg)
+    if not settings.step <= settings.latency <= settings.duration:
+        msg = f"latency must be from the step ({step:g} s) to the duration ({duration:g} s), not {latency:g} s"
+        raise UsageError(msg)

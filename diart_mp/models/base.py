@@ -1,0 +1,72 @@
+"""What a model is to a stage: a callable on float32 NumPy arrays, with a few declared attributes.
+
+What is here: the two contracts that every loader fulfils and that users subclass for their own models. Torch,
+files and devices are unknown here. The segmentation and embedding stages run it.
+"""
+
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float32]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+
+class SegmentationModel(ABC):
+    """Local speaker segmentation: who is active in each frame of a chunk, among a few local speakers.
+
+    Attributes:
+        sample_rate: samples per second of the audio that the model expects.
+        duration: window that the model was trained on, in seconds; None where any will do.
+
+    """
+
+    sample_rate: int
+    duration: float | None = None
+
+    @abstractmethod
+    def __call__(self, waveforms: FloatArray) -> FloatArray:
+        """Score a batch of chunks.
+
+        Args:
+            waveforms: (batch, samples), float32, mono.
+
+        Returns:
+            (batch, frames, speakers), float32 in [0, 1]; frames share the window's duration evenly.
+
+        """
+
+
+class EmbeddingModel(ABC):
+    """Speaker embeddings of the local speakers of a chunk.
+
+    Attributes:
+        sample_rate: samples per second of the audio that the model expects.
+        dimension: length of an embedding.
+
+    """
+
+    sample_rate: int
+    dimension: int
+
+    @abstractmethod
+    def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
+        """Embed the active local speakers of a batch of chunks.
+
+        Args:
+            waveforms: (batch, samples), float32, mono.
+            weights: (batch, frames, speakers), float32, not negative: how much each frame counts for a speaker.
+            active: (batch, speakers): whose embedding is wanted. A chunk without any costs nothing.
+
+        Returns:
+            (batch, speakers, dimension), float32, not normalised; rows of NaN where not active, or where no
+            embedding exists (all weights 0).
+
+        """
+
+
+def no_embeddings(active: BoolArray, dimension: int) -> FloatArray:
+    """Result of an embedding model before any row is known: (batch, speakers, dimension) of NaN."""
+    return np.full((*active.shape, dimension), np.nan, dtype=np.float32)

@@ -1,0 +1,87 @@
+"""The user's own models: ``package.module:Class``, imported from the installed packages or the working folder.
+
+What is here: import, construction and the checks that give a clear message before any audio flows. What the class
+does is its own affair. The command line (import only) and the stages that run a model use it.
+"""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from diart_mp.errors import ModelError
+from diart_mp.models.base import EmbeddingModel, SegmentationModel
+
+
+def import_class(reference: str) -> type:
+    """Import the class that ``package.module:Class`` names.
+
+    Raises:
+        ModelError: the module or the class is not there, or importing it fails.
+
+    """
+    module_name, _, class_name = reference.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that nothing in the working folder hides an installed package
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # the user's module may raise anything while it is imported
+        msg = f"cannot import {module_name} for the model {reference}: {_describe(error)}"
+        raise ModelError(msg) from error
+    found = getattr(module, class_name, None)
+    if not inspect.isclass(found):
+        file = getattr(module, "__file__", "no file")
+        msg = f"{module_name} ({file}) has no class {class_name}; check the model {reference}"
+        raise ModelError(msg)
+    return found
+
+
+def load_custom_segmentation(reference: str, device: str) -> SegmentationModel:
+    """Make the user's segmentation model (a subclass of the contract, or anything that fulfils it).
+
+    Raises:
+        ModelError: the class cannot be imported or made, or lacks what the contract asks for.
+
+    """
+    model: SegmentationModel = _construct(reference, device, ("sample_rate",))
+    if not hasattr(model, "duration"):
+        model.duration = None
+    return model
+
+
+def load_custom_embedding(reference: str, device: str) -> EmbeddingModel:
+    """Make the user's embedding model (a subclass of the contract, or anything that fulfils it).
+
+    Raises:
+        ModelError: the class cannot be imported or made, or lacks what the contract asks for.
+
+    """
+    model: EmbeddingModel = _construct(reference, device, ("sample_rate", "dimension"))
+    return model
+
+
+def _construct(reference: str, device: str, attributes: tuple[str, ...]) -> Any:
+    """Make the object, with ``device=`` where its constructor takes that, and check what it declares."""
+    model_class = import_class(reference)
+    arguments = {"device": device} if "device" in inspect.signature(model_class).parameters else {}
+    try:
+        model = model_class(**arguments)
+    except Exception as error:  # the user's constructor may raise anything
+        msg = f"cannot make the model {reference} ({model_class.__name__}() was called): {_describe(error)}"
+        raise ModelError(msg) from error
+    if not callable(model):
+        msg = f"the model {reference} cannot be called; give {model_class.__name__} a __call__ on arrays"
+        raise ModelError(msg)
+    for name in attributes:
+        value = getattr(model, name, None)
+        if not isinstance(value, int) or value <= 0:
+            msg = f"the model {reference} declares {name} = {value!r}; it has to be a positive integer"
+            raise ModelError(msg)
+    return model
+
+
+def _describe(error: Exception) -> str:
+    """Type and text of a foreign exception on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

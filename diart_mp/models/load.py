@@ -1,0 +1,106 @@
+"""From a model reference to a model that can be called.
+
+What is here: the choice of loader by the form of the reference. What the models compute is unknown here. The
+segmentation and embedding stages call it once, when they start.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from diart_mp.errors import ModelError
+from diart_mp.models.base import EmbeddingModel, SegmentationModel
+from diart_mp.models.reference import Form, ModelReference, check
+
+
+def load_segmentation(
+    reference: str, *, device: str = "cpu", token: str | None = None, threads: int = 1, reproducible: bool = False
+) -> SegmentationModel:
+    """Load the segmentation model that `reference` names.
+
+    Args:
+        reference: ``builtin``, a hub id, a path (.ckpt, .bin, .onnx) or ``package.module:Class``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        token: access token of the hub; None for ``HF_TOKEN`` or the stored one.
+        threads: threads of this process that one operation may use.
+        reproducible: keep a chunk's numbers the same in any batch on any device (on a CPU they always are).
+
+    Raises:
+        ModelError: no such model or device, or a model that cannot be read.
+
+    """
+    parsed = check(reference)
+    if parsed.form is Form.ONNX:
+        from diart_mp.models.onnx import OnnxSegmentation
+
+        return OnnxSegmentation(parsed.path, device, threads)
+    if parsed.form is Form.CLASS:
+        from diart_mp.models.custom import load_custom_segmentation
+
+        return load_custom_segmentation(parsed.name, _device_of_custom(device, threads))
+    device = prepare_torch(device, threads)
+    if parsed.form is Form.BUILTIN:
+        from diart_mp.models.builtin import load_weights
+        from diart_mp.models.pyannet import BuiltinSegmentation
+
+        return BuiltinSegmentation(load_weights("segmentation"), device, reproducible=reproducible)
+    from diart_mp.models.pyannote import PyannoteSegmentation
+
+    return PyannoteSegmentation(_checkpoint(parsed, token), device, reproducible=reproducible)
+
+
+def load_embedding(
+    reference: str, *, device: str = "cpu", token: str | None = None, threads: int = 1, reproducible: bool = False
+) -> EmbeddingModel:
+    """Load the embedding model that `reference` names; arguments and errors as for `load_segmentation`."""
+    parsed = check(reference)
+    if parsed.form is Form.ONNX:
+        from diart_mp.models.onnx import OnnxEmbedding
+
+        return OnnxEmbedding(parsed.path, device, threads)
+    if parsed.form is Form.CLASS:
+        from diart_mp.models.custom import load_custom_embedding
+
+        return load_custom_embedding(parsed.name, _device_of_custom(device, threads))
+    device = prepare_torch(device, threads)
+    if parsed.form is Form.BUILTIN:
+        from diart_mp.models.builtin import load_weights
+        from diart_mp.models.ge2e import BuiltinEmbedding
+
+        return BuiltinEmbedding(load_weights("embedding"), device, reproducible=reproducible)
+    from diart_mp.models.pyannote import PyannoteEmbedding
+
+    return PyannoteEmbedding(_checkpoint(parsed, token), device, reproducible=reproducible)
+
+
+def prepare_torch(device: str, threads: int) -> str:
+    """Set the threads that one torch operation may use in this process; returns the device as torch names it.
+
+    Raises:
+        ModelError: torch is not installed, or has no such device.
+
+    """
+    try:
+        import torch
+    except ImportError as error:
+        msg = f"models run on torch, which cannot be imported ({error}); run: pip install 'diart-mp[models]'"
+        raise ModelError(msg) from error
+    from diart_mp.models.inference import resolve_device
+
+    torch.set_num_threads(threads)
+    return resolve_device(device)
+
+
+def _device_of_custom(device: str, threads: int) -> str:
+    """Device to tell the user's class, which may do without torch."""
+    if find_spec("torch") is None:
+        return "cpu" if device == "auto" else device
+    return prepare_torch(device, threads)
+
+
+def _checkpoint(reference: ModelReference, token: str | None) -> Path:
+    """File of a checkpoint, wherever it is kept."""
+    if reference.form is Form.CHECKPOINT:
+        return reference.path
+    from diart_mp.models.hub import fetch_checkpoint
+
+    return fetch_checkpoint(reference, token)

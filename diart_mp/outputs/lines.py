@@ -1,0 +1,93 @@
+"""A file that grows by whole lines: what is in it is complete, whatever happens while it is written.
+
+Unbuffered: what ``append`` has returned from is with the operating system, so killing the process takes nothing back
+(losing power may). Knows nothing of formats. Runs in the owner of a stream.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from diart_mp.errors import OutputError
+
+
+class LineFile:
+    """One output file. Raises OutputError, naming the file, where the operating system refuses something."""
+
+    def __init__(self, path: Path, *, replace: bool) -> None:
+        """Open for writing without emptying it yet; a file that is there is refused unless ``replace`` is true."""
+        self.path = path
+        self._created = not os.path.lexists(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if replace else os.O_EXCL)
+        try:
+            self._descriptor = os.open(path, flags, 0o666)
+        except FileExistsError:
+            raise refused([path]) from None
+        except OSError as error:
+            raise unwritable(path, error) from error
+        self._good = 0  # bytes up to the end of the last complete line
+
+    def start(self, header: str) -> None:
+        """Empty the file and write its header."""
+        try:
+            self._cut()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self.append(header)
+
+    def append(self, text: str) -> None:
+        """Add whole lines: all of them, or (disk full, folder gone) none and an OutputError."""
+        data = text.encode("utf-8", "backslashreplace")
+        try:
+            if os.fstat(self._descriptor).st_nlink == 0:
+                msg = f"the output file {self.path} was removed while it was being written; what follows would be lost"
+                raise OutputError(msg)
+            self._write(data)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the file; network file systems may report only now that something was not written."""
+        try:
+            os.close(self._descriptor)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def withdraw(self) -> None:
+        """Close a file that was not started yet, and remove it if opening it made it."""
+        self.close()
+        if self._created:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):  # the first failure is the one to tell
+                self._cut()
+            raise
+        self._good += len(data)
+
+    def _cut(self) -> None:
+        """Back to the end of the last complete line; what is no regular file has nothing to cut."""
+        if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            os.ftruncate(self._descriptor, self._good)
+            os.lseek(self._descriptor, self._good, os.SEEK_SET)
+
+
+def refused(existing: Sequence[Path]) -> OutputError:
+    """The error for files that are there already and must not be replaced unasked."""
+    more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+    msg = f"the output file {existing[0]} exists already{more}: --force replaces it, or choose another output folder"
+    return OutputError(msg)
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """The error for a file or folder that the operating system does not let us write."""
+    reason = error.strerror or type(error).__name__
+    msg = f"cannot write {path}: {reason}; check the free space and the rights there, or choose another output folder"
+    return OutputError(msg)

@@ -1,0 +1,164 @@
+"""The output files of a stream: opened together or not at all, written as the stream goes, whole lines only.
+
+Formats of turns get each turn once it is final (``outputs.stitching``), formats of updates get each update. An existing
+file is never touched unless the user says so. Knows nothing of how turns come about. Runs in the owner of a stream;
+``check_outputs`` runs in the command before any process starts.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from diart_mp.errors import OutputError
+from diart_mp.outputs.formats import FORMATS, known_formats, make_format
+from diart_mp.outputs.lines import LineFile, refused, unwritable
+from diart_mp.outputs.names import safe_file_name
+from diart_mp.outputs.stitching import Stitcher
+from diart_mp.turns import Update
+
+
+class OutputSet:
+    """The files of one stream, one per format, in one folder; ``paths`` names them.
+
+    After an OutputError the files stay as they are, complete up to the last line for which there was room, and nothing
+    more is written; each further ``write`` raises the error again.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        formats: Sequence[str],
+        *,
+        rate: int,
+        recorded: bool,
+        force: bool = False,
+        resume: bool = False,
+    ) -> None:
+        """Open the files of the stream ``name``; the folder is made if it is missing.
+
+        ``rate``: samples per second. ``recorded``: write nothing that differs from run to run. ``force``: replace
+        existing files. ``resume``: the same, for an owner that folds its journal again from the start. Raises
+        OutputError (no file was made or changed then, unless the disk is full); for an unknown format UsageError.
+        """
+        self.paths = output_paths(directory, name, formats)
+        self._writers = [make_format(kind, name, rate, recorded=recorded) for kind in known_formats(formats)]
+        self._stitcher = Stitcher(rate)
+        self._failure: OutputError | None = None
+        self._files = _open_all(directory, self.paths, replace=force or resume)
+        try:
+            for writer, file in zip(self._writers, self._files, strict=True):
+                file.start(writer.header)
+        except OutputError:
+            self._close_files()
+            raise
+
+    def write(self, update: Update) -> None:
+        """Add the next update (by ``seq``) to all files."""
+        if self._failure is not None:
+            raise self._failure
+        turns = self._stitcher.push(update)
+        self._append([writer.update(update) + "".join(map(writer.turn, turns)) for writer in self._writers])
+
+    def close(self) -> None:
+        """The stream has ended: write the turns that were still open, close the files. Does nothing the second time."""
+        turns = self._stitcher.finish()
+        try:
+            if self._failure is None and self._files:
+                self._append(["".join(map(writer.turn, turns)) for writer in self._writers])
+        finally:
+            self._close_files()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, texts: Sequence[str]) -> None:
+        """One text for each file; a failure is told after all others were written too."""
+        for file, text in zip(self._files, texts, strict=True):
+            try:
+                file.append(text)
+            except OutputError as error:
+                self._failure = self._failure or error
+        if self._failure is not None:
+            raise self._failure
+
+    def _close_files(self) -> None:
+        files, self._files = self._files, []
+        errors = []
+        for file in files:
+            try:
+                file.close()
+            except OutputError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+def output_paths(directory: Path, name: str, formats: Sequence[str]) -> tuple[Path, ...]:
+    """The files that a stream of that name writes; raises UsageError for a format that does not exist."""
+    return tuple(directory / (safe_file_name(name) + FORMATS[kind]) for kind in known_formats(formats))
+
+
+def check_outputs(directory: Path, names: Sequence[str], formats: Sequence[str], force: bool) -> None:
+    """Refuse, before anything starts, what opening the files of streams ``names`` would refuse later. Changes nothing.
+
+    Raises OutputError for a folder that is a file or cannot be written, for existing files (unless ``force``) and for
+    two streams that would write the same files; UsageError for a format that does not exist.
+    """
+    paths = [path for name in names for path in output_paths(directory, name, formats)]
+    _check_clashes(names)
+    existing = [path for path in paths if os.path.lexists(path)]
+    if existing and not force:
+        raise refused(existing)
+    for path in existing:
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            raise unwritable(path, error) from error
+    _check_folder(directory)
+
+
+def _check_clashes(names: Sequence[str]) -> None:
+    users: dict[str, str] = {}
+    for name in names:
+        file = safe_file_name(name)
+        if file in users:
+            msg = f"two streams, {users[file]!r} and {name!r}, would both write {file}.*: rename one, or run them apart"
+            raise OutputError(msg)
+        users[file] = name
+
+
+def _check_folder(directory: Path) -> None:
+    """Try a file without a name in the folder, or in the nearest one above it that is there."""
+    nearest = directory.absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise unwritable(directory, error) from error
+
+
+def _open_all(directory: Path, paths: Sequence[Path], *, replace: bool) -> list[LineFile]:
+    """Open all files, or none: where one is refused, those opened before it are withdrawn."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(directory, error) from error
+    files: list[LineFile] = []
+    try:
+        for path in paths:
+            files.append(LineFile(path, replace=replace))
+    except OutputError:
+        for file in files:
+            file.withdraw()
+        raise
+    return files

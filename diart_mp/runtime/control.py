@@ -1,0 +1,97 @@
+"""The stage's end of the control socket: ready, beats, events and last words up; start, restarted, drain, stop down.
+
+Control travels on sockets of its own, so that a stop never queues behind audio. Beats come from a thread, so that a
+stage is heard while it computes; they carry a progress counter, by which the supervisor tells slow from stuck.
+Without a supervisor (a stage started by systemd, say) nothing is sent and nothing comes. Runs in every stage process.
+"""
+
+import os
+import threading
+import time
+from typing import Any
+
+import zmq
+
+from diart_mp import __version__
+from diart_mp.errors import ProtocolError
+from diart_mp.messages import pack_control, unpack_control
+from diart_mp.transport.link import make_socket
+
+BEAT_S = 0.1
+
+
+class Progress:
+    """What the working thread has done, for the beating thread to tell: plain counters, written by one thread."""
+
+    def __init__(self) -> None:
+        self.done = 0  # chunks
+        self.busy_since: float | None = None  # monotonic s, while something is being processed
+        self.counters: dict[str, int] = {}
+
+    def busy_s(self) -> float:
+        """For how long the present batch has been worked on, in seconds; 0 when idle."""
+        since = self.busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+
+class StageControl:
+    """Talks to the supervisor for one stage process. Used by the main thread; only beats come from another one."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, stage: str, replica: int, epoch: int
+    ) -> None:
+        self._context, self._endpoint = context, endpoint
+        self._who = {"stage": stage, "replica": replica, "epoch": epoch}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.progress = Progress()
+        self.socket = self._connect("") if endpoint else None
+
+    def start_beats(self) -> None:
+        """Begin to beat; called once the process is set up, before models are loaded."""
+        if self._endpoint:
+            self._thread = threading.Thread(target=self._beat, name="beat", daemon=True)
+            self._thread.start()
+
+    def send(self, kind: str, **values: Any) -> None:
+        """Tell the supervisor something."""
+        if self.socket is not None:
+            self.socket.send(pack_control(kind, **self._who, **values))
+
+    def ready(self) -> None:
+        """The stage can take chunks."""
+        self.send("ready", pid=os.getpid(), version=__version__)
+
+    def commands(self) -> list[dict[str, Any]]:
+        """What the supervisor said since the last call."""
+        commands = []
+        while self.socket is not None and self.socket.poll(0):
+            try:
+                commands.append(unpack_control(self.socket.recv_multipart()))
+            except ProtocolError:
+                continue  # only our own supervisor can reach this socket; a broken message of its asks for nothing
+        return commands
+
+    def close(self) -> None:
+        """Stop beating and close; what was sent before is delivered first (at most 1 s). Idempotent."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.socket is not None:
+            self.socket.close(linger=1000)
+
+    def _connect(self, suffix: str) -> zmq.Socket[bytes]:
+        socket = make_socket(self._context, zmq.DEALER)
+        socket.identity = "{stage}/{replica}/{epoch}".format(**self._who).encode() + suffix.encode()
+        socket.connect(self._endpoint)
+        return socket
+
+    def _beat(self) -> None:
+        socket = self._connect("/beat")
+        while not self._stop.wait(BEAT_S):
+            progress = self.progress
+            beat = pack_control(
+                "beat", **self._who, done=progress.done, busy_s=progress.busy_s(), counters=dict(progress.counters)
+            )
+            socket.send(beat)
+        socket.close()

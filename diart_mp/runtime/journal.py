@@ -1,0 +1,109 @@
+"""What an owner writes so that a new process can go on for it: results as lines, and the checkpoint that covers them.
+
+Two files per stream in the run folder. The journal gets one JSON line per result, flushed before anything else is
+done with that result. The checkpoint is replaced (temporary file, rename) and carries a CRC: one that is damaged counts as
+none, and the stream is computed again from its beginning, which costs time but no word. Runs in owners.
+"""
+
+import json
+import os
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from diart_mp.errors import OutputError
+from diart_mp.runtime.ledger import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a stream was: its newest checkpoint, where its windows are, the audio ring, and the clock of a live source.
+
+    ``window`` is the first sample of the chunk after the checkpoint, None before there is one; ``clock`` is the
+    monotonic time (s) at which sample ``samples`` was captured.
+    """
+
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    origin: int | None = None
+    window: int | None = None
+    ring: str = ""
+    generation: int = 0
+    samples: int = 0
+    clock: float = 0.0
+
+
+class Journal:
+    """The journal of one stream. Opening it reads back what an earlier process wrote."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._path = directory / f"{name}.journal"
+        self._checkpoint = directory / f"{name}.checkpoint"
+        self.resumed = self._path.exists()  # an earlier process has begun this stream
+        self.lines = self._read()
+        try:
+            self._file = self._path.open("ab")
+        except OSError as error:
+            msg = f"cannot write the journal {self._path}: {error.strerror}"
+            raise OutputError(msg) from error
+
+    def append(self, result: dict[str, Any]) -> None:
+        """Write one result; after this call it survives the death of the process."""
+        try:
+            self._file.write(json.dumps(result).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            msg = f"cannot write the journal {self._path}: {error.strerror}; free some space in {self._path.parent}"
+            raise OutputError(msg) from error
+
+    def save(self, position: Position) -> None:
+        """Replace the checkpoint."""
+        values = {
+            "seq": position.checkpoint.seq,
+            "states": dict(position.checkpoint.states),
+            "origin": position.origin,
+            "window": position.window,
+            "ring": position.ring,
+            "generation": position.generation,
+            "samples": position.samples,
+            "clock": position.clock,
+        }
+        data = msgpack.packb(values)
+        temporary = self._checkpoint.with_suffix(".new")
+        try:
+            temporary.write_bytes(zlib.crc32(data).to_bytes(4, "little") + data)
+            os.replace(temporary, self._checkpoint)
+        except OSError as error:
+            msg = f"cannot write the checkpoint {self._checkpoint}: {error.strerror}"
+            raise OutputError(msg) from error
+
+    def load(self) -> Position | None:
+        """The newest checkpoint, None if there is none that is whole and covered by the results."""
+        try:
+            data = self._checkpoint.read_bytes()
+        except FileNotFoundError:
+            return None
+        if zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
+            return None
+        values = msgpack.unpackb(data[4:])
+        if values["seq"] >= len(self.lines):
+            return None
+        checkpoint = Checkpoint(values.pop("seq"), values.pop("states"))
+        return Position(checkpoint, **values)
+
+    def close(self) -> None:
+        """Close the journal; idempotent."""
+        self._file.close()
+
+    def _read(self) -> list[dict[str, Any]]:
+        """All whole lines; a torn last one is cut off."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            os.truncate(self._path, len(whole))
+        return [json.loads(line) for line in whole.splitlines()]

@@ -1,0 +1,135 @@
+"""A whole pipeline on this host for one job: run folder, topology, supervisor, and the events on their way to a view.
+
+Knows nothing of options or terminals. Runs in the process of ``diart-mp run``, and in whatever else wants a job done.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from diart_mp.runtime.rundir import RunDirectory
+from diart_mp.runtime.supervisor import Supervisor
+from diart_mp.topology import CHAIN, Job, StageConfig, Topology
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Which models run, and where."""
+
+    segmentation: str = "builtin"
+    embedding: str = "builtin"
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What a run did, as far as it got."""
+
+    results: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # of audio, by stream
+    failures: list[str] = field(default_factory=list)
+    restarts: int = 0
+    gaps_s: float = 0.0
+    skipped: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    ready_at: float | None = None
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio of all streams."""
+        return sum(self.seconds.values())
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since all stages were ready."""
+        return time.monotonic() - (self.ready_at or self.started_at)
+
+
+class LocalPipeline:
+    """Runs one job; a context manager that leaves nothing behind."""
+
+    def __init__(
+        self,
+        job: Job,
+        models: Models,
+        *,
+        on_event: OnEvent,
+        inherit: tuple[int, ...] = (),
+        environment: Mapping[str, str] | None = None,
+        max_in_flight: int = 16,
+    ) -> None:
+        self.summary = RunSummary()
+        self._on_event = on_event
+        self._directory = RunDirectory()
+        topology = make_topology(self._directory, job, models, max_in_flight=max_in_flight)
+        file = self._directory.path / "topology.toml"
+        topology.write(file)
+        self.supervisor = Supervisor(topology, file, on_event=self._event, inherit=inherit, environment=environment)
+
+    def __enter__(self) -> Self:
+        self._directory.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.supervisor.__exit__()
+        self._directory.__exit__()
+
+    def run(self, each_step: Callable[[], None] = lambda: None) -> RunSummary:
+        """Until the job is done; ``each_step`` is called many times a second. Raises StageError where it cannot go on."""
+        self.supervisor.start()
+        while not self.supervisor.finished:
+            self.supervisor.step()
+            each_step()
+        return self.summary
+
+    def _event(self, event: dict[str, Any]) -> None:
+        summary = self.summary
+        match event["event"]:
+            case "ready":
+                summary.ready_at = time.monotonic()
+            case "result":
+                summary.results += 1
+            case "restart":
+                summary.restarts += 1
+            case "failed" | "error":
+                summary.failures.append(str(event["text"]))
+            case "gap":
+                summary.gaps_s += event["seconds"]
+            case "skipped":
+                summary.skipped += event["windows"]
+            case "progress" | "done":
+                summary.seconds[event["stream"]] = event["seconds"]
+        self._on_event(event)
+
+
+def make_topology(directory: RunDirectory, job: Job, models: Models, *, max_in_flight: int) -> Topology:
+    """The default chain with Unix sockets in the run folder."""
+
+    def endpoint(name: str) -> str:
+        return f"ipc://{directory.path / name}"
+
+    references = {"segmentation": models.segmentation, "embedding": models.embedding}
+    stages = tuple(
+        StageConfig(
+            name=name,
+            bind=endpoint(name),
+            keyed=name == "clustering",
+            model=references.get(name, ""),
+            device=models.device if name in references else "cpu",
+            threads=models.threads,
+        )
+        for name in CHAIN
+    )
+    return Topology(
+        run=directory.run,
+        directory=str(directory.path),
+        stages=stages,
+        results=endpoint("results"),
+        control=endpoint("control"),
+        max_in_flight=max_in_flight,
+        job=job,
+    )

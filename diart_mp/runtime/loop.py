@@ -1,0 +1,270 @@
+"""The loop of a stage process: take chunks, process them in batches, pass them on, answer the owner.
+
+    receiver ──> queue ──> [order, if keyed] ──> stage.process ──> sender to the next stage
+                                                              └──> or, in the last stage, result to the chunk's owner
+
+One thread does all this. What is queued is bounded by the room that the receiver announces and, over everything, by the
+owners' limit of chunks in flight. A higher ``attempt`` of a stream makes its older chunks obsolete wherever they wait. A
+chunk that raises is answered with an error, alone, and the stage lives on. Runs in every stage but capture.
+"""
+
+import signal
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import zmq
+
+from diart_mp.errors import DiartMpError, ProtocolError, StaleAudioError
+from diart_mp.messages import AudioRef, FieldValue, Message, Plain, encode
+from diart_mp.runtime.control import StageControl
+from diart_mp.runtime.order import RESTORE, StreamOrder
+from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
+from diart_mp.topology import Topology
+from diart_mp.transport.link import Receiver, Sender, make_socket
+from diart_mp.transport.ring import RingReader
+
+CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again
+CHECKPOINT = "checkpoint."  # prefix of the fields that carry checkpoints, one per keyed stage
+ERROR = "error"  # plain field of a chunk that could not be processed: why
+_ANNOUNCE_S = 0.1  # how often room is announced again
+_MAX_STREAMS = 10_000  # of which the newest attempt is remembered
+
+
+class StageLoop:
+    """Ties one stage to its links."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        topology: Topology,
+        *,
+        replica: int,
+        epoch: int,
+        control: StageControl,
+        context: zmq.Context[zmq.Socket[bytes]],
+    ) -> None:
+        config, after = topology.stage(stage.name), topology.after(stage.name)
+        self._stage, self._control, self._context = stage, control, context
+        self._sender_id = (stage.name, epoch)
+        self._replica = replica
+        self._batch = 1 if isinstance(stage, KeyedStage) else config.max_batch
+        upstream = topology.before(stage.name).endpoints()
+        self._receiver = Receiver(
+            context, upstream, stage=stage.name, replica=replica, epoch=epoch, capacity=2 * config.max_batch
+        )
+        self._sender: Sender | None = None
+        if after is not None:
+            shards = after.replicas if after.keyed else 0
+            self._sender = Sender(context, config.endpoint(replica), stage=stage.name, epoch=epoch, shards=shards)
+        self._owners = {topology.results}
+        self._replies: dict[str, zmq.Socket[bytes]] = {}
+        self._rings = RingReader()
+        self._queue: deque[tuple[Message, int]] = deque()  # with the time of arrival, monotonic ns
+        self._attempts: OrderedDict[str, int] = OrderedDict()
+        self._orders: dict[str, StreamOrder] = {}
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until the supervisor or a signal says stop."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        poller = self._poller()
+        self._receiver.announce()
+        self._control.ready()
+        announced = time.monotonic()
+        while not self._stopping:
+            poller.poll(0 if self._queue else round(1000 * _ANNOUNCE_S))
+            self._obey()
+            if self._sender is not None:
+                self._sender.receive()
+            arrived = self._arrive()
+            worked = self._work()
+            if arrived or worked or time.monotonic() - announced > _ANNOUNCE_S:
+                self._receiver.announce()
+                announced = time.monotonic()
+
+    def close(self) -> None:
+        """Close all sockets; idempotent."""
+        self._receiver.close()
+        if self._sender is not None:
+            self._sender.close()
+        for socket in self._replies.values():
+            socket.close()
+
+    def _on_signal(self, *_: object) -> None:
+        self._stopping = True
+
+    def _poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        sockets = [*self._receiver.sockets, self._control.socket, self._sender and self._sender.socket]
+        for socket in sockets:
+            if socket is not None:
+                poller.register(socket, zmq.POLLIN)
+        return poller
+
+    def _obey(self) -> None:
+        for command in self._control.commands():
+            if command["kind"] == "stop":
+                self._stopping = True
+
+    def _arrive(self) -> bool:
+        """Queue what has come, in order if the stage is keyed."""
+        messages = self._receiver.receive()
+        now = time.monotonic_ns()
+        for message in messages:
+            due = self._admit(message)
+            self._queue.extend((each, now) for each in due)
+        self._control.progress.counters["refused"] = self._receiver.refused
+        return bool(messages)
+
+    def _admit(self, message: Message) -> list[Message]:
+        """The messages that may be processed now that ``message`` is here; obsolete ones free their places."""
+        newest = self._attempts.get(message.stream, -1)
+        if message.attempt < newest or message.kind not in ("chunk", "end"):
+            self._receiver.done(1)
+            return []
+        if message.attempt > newest:
+            self._forget_older(message.stream, message.attempt)
+        if not isinstance(self._stage, KeyedStage):
+            return [message]
+        # What waits for an earlier chunk holds no place: the one it waits for must be able to come.
+        self._receiver.done(1)
+        return self._orders.setdefault(message.stream, StreamOrder()).put(message)
+
+    def _forget_older(self, stream: str, attempt: int) -> None:
+        self._attempts[stream] = attempt
+        self._attempts.move_to_end(stream)
+        if len(self._attempts) > _MAX_STREAMS:
+            self._attempts.popitem(last=False)
+        kept = deque(item for item in self._queue if item[0].stream != stream)
+        if not isinstance(self._stage, KeyedStage):
+            self._receiver.done(len(self._queue) - len(kept))
+        self._queue = kept
+        if self._sender is not None:
+            self._sender.forget(lambda message: message.stream == stream and message.attempt < attempt)
+
+    def _work(self) -> bool:
+        """Process one batch from the queue; ends of streams pass between batches."""
+        batch: list[tuple[Message, int]] = []
+        while self._queue and len(batch) < self._batch:
+            if self._queue[0][0].kind == "end":
+                if not batch:
+                    self._end(self._queue.popleft()[0])
+                break
+            if batch and _window_of(self._queue[0][0]) != _window_of(batch[0][0]):
+                break  # windows of different lengths are no batch
+            batch.append(self._queue.popleft())
+        if not batch:
+            return bool(self._queue)
+        progress = self._control.progress
+        progress.busy_since = time.monotonic()
+        started = time.monotonic_ns()
+        answers = self._answers([message for message, _ in batch])
+        for (message, arrived), fields in zip(batch, answers, strict=True):
+            trace = (self._stage.name, self._replica, arrived, started, time.monotonic_ns(), len(batch))
+            self._pass_on(message, fields, trace)
+        progress.busy_since = None
+        progress.done += len(batch)
+        self._free(len(batch))
+        return True
+
+    def _count(self, what: str) -> None:
+        counters = self._control.progress.counters
+        counters[what] = counters.get(what, 0) + 1
+
+    def _free(self, count: int) -> None:
+        if not isinstance(self._stage, KeyedStage):
+            self._receiver.done(count)
+
+    def _answers(self, messages: Sequence[Message]) -> list[Mapping[str, FieldValue] | None]:
+        """New fields per message, or None where the chunk is to be dropped as stale."""
+        try:
+            return list(self._process(messages))
+        except StaleAudioError:
+            if len(messages) == 1:
+                self._count("stale")
+                return [None]
+        except Exception as error:  # noqa: BLE001  # the boundary to a stage's own code: its failure is an answer
+            if len(messages) == 1:
+                self._count("errors")
+                reason = str(error) if isinstance(error, DiartMpError) else f"{type(error).__name__}: {error}"
+                return [{ERROR: Plain(f"{self._stage.name}: {reason}")}]
+        return [self._answers([message])[0] for message in messages]
+
+    def _process(self, messages: Sequence[Message]) -> Sequence[Mapping[str, FieldValue]]:
+        """What the stage says to each message; a chunk that failed in an earlier stage passes untouched."""
+        stage, first = self._stage, messages[0]
+        if isinstance(stage, KeyedStage) and (first.seq == 0 or RESTORE in first.fields):
+            field = first.fields.get(f"{RESTORE}.{stage.name}")
+            stage.restore(first.stream, field.tobytes() if isinstance(field, np.ndarray) else None)
+        sound = [message for message in messages if ERROR not in message.fields]
+        given = stage.process([Chunk(message, self._rings) for message in sound]) if sound else []
+        if len(given) != len(sound):
+            msg = f"{stage.name} gave {len(given)} answers to {len(sound)} chunks; it must answer each one"
+            raise ProtocolError(msg)
+        self._check_audio(sound)
+        each = iter(given)
+        answers = [{} if ERROR in message.fields else next(each) for message in messages]
+        if isinstance(stage, KeyedStage) and first.seq % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
+            state = np.frombuffer(stage.checkpoint(first.stream), np.uint8)
+            return [{**answers[0], CHECKPOINT + stage.name: state}]
+        return answers
+
+    def _check_audio(self, messages: Sequence[Message]) -> None:
+        """Make sure that what was just processed had not been overwritten meanwhile."""
+        for message in messages:
+            audio = message.fields.get("audio")
+            if isinstance(audio, AudioRef) and not self._rings.is_valid(audio):
+                msg = f"audio of chunk {message.seq} was overwritten while {self._stage.name} used it"
+                raise StaleAudioError(msg)
+
+    def _pass_on(self, message: Message, fields: Mapping[str, FieldValue] | None, trace: tuple[Any, ...]) -> None:
+        if fields is None:
+            return  # stale: the owner has moved on
+        message = replace(message.with_fields(fields), trace=(*message.trace, trace))
+        if self._sender is None:
+            self._reply(message, "error" if ERROR in message.fields else "result")
+        else:
+            self._sender.send(message)
+
+    def _end(self, message: Message) -> None:
+        """A stream is over: drop what is remembered of it and say so to the next stage or the owner."""
+        if isinstance(self._stage, KeyedStage):
+            self._stage.forget(message.stream)
+            del self._orders[message.stream]
+        self._attempts.pop(message.stream, None)
+        ring = message.fields.get("ring")
+        if isinstance(ring, Plain) and isinstance(ring.value, str):
+            self._rings.forget(ring.value)
+        self._free(1)
+        if self._sender is None:
+            self._reply(message, "end")
+        else:
+            self._sender.send(message)
+
+    def _reply(self, message: Message, kind: str) -> None:
+        """Send a result to the chunk's owner: plain fields and checkpoints; arrays stay here."""
+        if message.reply_to not in self._owners:
+            self._count("unknown_owner")
+            return
+        socket = self._replies.get(message.reply_to)
+        if socket is None:
+            socket = self._replies[message.reply_to] = make_socket(self._context, zmq.DEALER)
+            socket.connect(message.reply_to)
+        kept = {
+            name: value
+            for name, value in message.fields.items()
+            if name.startswith(CHECKPOINT) or (isinstance(value, Plain) and name not in ("settings", RESTORE))
+        }
+        answer = replace(message, kind=kind, sender=self._sender_id, fields=kept)
+        socket.send_multipart(encode(answer), copy=False)
+
+
+def _window_of(message: Message) -> tuple[int, int]:
+    """Sample rate and number of samples of a chunk's audio."""
+    audio = message.fields.get("audio")
+    count = audio.count if isinstance(audio, AudioRef) else getattr(audio, "size", 0)
+    return message.rate, count

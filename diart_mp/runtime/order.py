@@ -1,0 +1,45 @@
+"""Order for keyed stages: chunks of a stream in ``seq`` order, each once, with replays let in at the right place.
+
+A replay (a higher ``attempt``) begins either with chunk 0 or with a chunk that carries the checkpoint of all before it,
+so state and chunk cannot part ways on the road. Until that one is here, everything else of the attempt waits.
+Runs in keyed stages, inside ``runtime.loop``.
+"""
+
+from dataclasses import dataclass, field
+
+from diart_mp.messages import Message
+
+RESTORE = "restore"  # plain field of the first chunk of a replay: the seq that the checkpoint covers
+
+
+@dataclass(slots=True)
+class StreamOrder:
+    """The chunks of one stream that have arrived, and which one is next."""
+
+    attempt: int = -1
+    next: int | None = None
+    held: dict[int, Message] = field(default_factory=dict)
+    dropped: int = 0
+
+    def put(self, message: Message) -> list[Message]:
+        """Take in a message; returns those that are now due, in order. Old attempts and repeats are dropped."""
+        if message.attempt < self.attempt:
+            self.dropped += 1
+            return []
+        if message.attempt > self.attempt:
+            self.attempt, self.next = message.attempt, None
+            self.held.clear()
+        if self.next is None and (message.seq == 0 or RESTORE in message.fields):
+            self.next = message.seq
+        if message.seq in self.held or (self.next is not None and message.seq < self.next):
+            self.dropped += 1
+            return []
+        self.held[message.seq] = message
+        return self._due()
+
+    def _due(self) -> list[Message]:
+        due = []
+        while self.next is not None and self.next in self.held:
+            due.append(self.held.pop(self.next))
+            self.next += 1
+        return due

@@ -1,0 +1,114 @@
+"""The contract of a stage: what somebody writes who adds one to the pipeline.
+
+Knows nothing of sockets, replay or processes: ``runtime.loop`` calls a stage and does all that.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diart_mp.config import Settings
+from diart_mp.errors import ModelError
+from diart_mp.messages import Array, AudioRef, FieldValue, Message
+from diart_mp.transport.ring import RingReader
+
+
+class Chunk:
+    """One chunk as a stage sees it: a window of a stream and the fields it has gathered so far. Read-only."""
+
+    def __init__(self, message: Message, rings: RingReader) -> None:
+        self._message = message
+        self._rings = rings
+
+    @property
+    def stream(self) -> str:
+        """Id of the stream."""
+        return self._message.stream
+
+    @property
+    def seq(self) -> int:
+        """Number of the chunk in its stream: 0, 1, 2 ..."""
+        return self._message.seq
+
+    @property
+    def start(self) -> int:
+        """First sample of the window on the stream's clock; negative where the window begins before the stream."""
+        return self._message.start
+
+    @property
+    def origin(self) -> int:
+        """First sample of window 0."""
+        return self._message.origin
+
+    @property
+    def settings(self) -> Settings:
+        """Hyper-parameters of the stream; UsageError if they make no sense."""
+        return Settings.from_map(self._message.plain("settings"))
+
+    @property
+    def audio(self) -> NDArray[np.float32]:
+        """The window (duration,), mono; a view that is good until ``process`` returns. StaleAudioError if it is gone."""
+        value = self._message.fields.get("audio")
+        if isinstance(value, AudioRef):
+            return self._rings.view(value)
+        return self._message.array("audio").astype(np.float32, copy=False)
+
+    def array(self, name: str) -> Array:
+        """Field ``name`` as an array; ProtocolError if there is none."""
+        return self._message.array(name)
+
+    def value(self, name: str) -> Any:
+        """Field ``name`` as a plain value; ProtocolError if there is none."""
+        return self._message.plain(name)
+
+
+def check_rate(chunk: Chunk, rate: int) -> None:
+    """Raise ModelError unless a chunk's audio has the sample rate (Hz) that a model wants."""
+    if chunk.settings.rate != rate:
+        msg = f"the model wants audio at {rate} Hz, the stream has {chunk.settings.rate} Hz"
+        raise ModelError(msg)
+
+
+class Stage(ABC):
+    """A step of the pipeline that takes chunks of any stream, in any order, and adds fields to them.
+
+    The process calls ``open`` once, before anything else and in the thread that calls ``process``; then ``process``
+    again and again with one or more chunks, of one stream or of several. There is no guarantee that chunks of a stream
+    come in order, once only, or to this process at all: replicas share the work and chunks are sent again after a
+    fault. So the same chunk must give the same fields each time, whatever else is in the batch, and nothing may be
+    remembered from one call to the next. The classic mistake is to keep an array of a chunk without copying it.
+    """
+
+    name: str
+
+    def open(self) -> None:  # noqa: B027  # optional
+        """Load what takes long (models). Raise a DiartMpError with a line for the user if that cannot be."""
+
+    @abstractmethod
+    def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
+        """One map of new fields per chunk, in the same order; an empty map says "nothing here"."""
+
+
+class KeyedStage(Stage):
+    """A stage that remembers something of each stream: it gets all chunks of a stream, in order, each exactly once.
+
+    ``process`` gets one chunk per call. ``checkpoint`` may be asked for after any chunk and must hold everything that
+    ``restore`` needs to go on as if nothing had happened, here or in another process: a replayed stream begins
+    with ``restore`` (also to a point before the present one) or, from chunk 0, with ``restore(stream, None)``. The
+    classic mistake is a checkpoint that leaves out results that are not given out yet.
+    """
+
+    @abstractmethod
+    def checkpoint(self, stream: str) -> bytes:
+        """The state of a stream after the last chunk that was processed."""
+
+    @abstractmethod
+    def restore(self, stream: str, checkpoint: bytes | None) -> None:
+        """Replace the state of a stream; None means its beginning. Raise ProtocolError for bytes that are no checkpoint."""
+
+    @abstractmethod
+    def forget(self, stream: str) -> None:
+        """The stream has ended: drop its state."""

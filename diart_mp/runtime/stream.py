@@ -1,0 +1,351 @@
+"""One stream in the hands of its owner: source, windows, audio ring, account of what is in flight, journal, outputs.
+
+Knows nothing of sockets: ``runtime.owner`` asks it for messages to send and hands it the results. The order on disk is always
+journal line, outputs, checkpoint; a new process that finds these files goes on where they end. Runs in owners.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diart_mp.audio.source import Source
+from diart_mp.audio.windows import Window, WindowPlan
+from diart_mp.config import Settings
+from diart_mp.errors import ProtocolError, StaleAudioError
+from diart_mp.messages import AudioRef, FieldValue, Message, Plain
+from diart_mp.outputs.events import update_from_dict, update_to_dict
+from diart_mp.outputs.writer import OutputSet
+from diart_mp.runtime.journal import Journal, Position
+from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
+from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR
+from diart_mp.runtime.order import RESTORE
+from diart_mp.transport.ring import PREFIX, RingReader, RingWriter
+from diart_mp.turns import Turn, Update
+
+_LIVE_RING_S = 60  # audio that a live stream keeps, s
+_SPARE_WINDOWS = 4  # steps of room in the ring beyond what may be in flight
+_MAX_TURNS = 10_000  # in one result
+
+Report = Callable[..., None]
+
+
+class OwnedStream:
+    """Drives one stream. ``stream_id`` names it on the wire, ``source.name`` in outputs.
+
+    ``report`` takes events for the user: a kind and values. Raises AudioError, OutputError.
+    """
+
+    def __init__(
+        self,
+        stream_id: str,
+        source: Source,
+        settings: Settings,
+        *,
+        directory: Path,
+        epoch: int,
+        max_in_flight: int,
+        reply_to: str,
+        open_outputs: Callable[[bool], OutputSet],
+        report: Report,
+    ) -> None:
+        self.id, self.name = stream_id, source.name
+        self._source, self._settings = source, settings
+        self._reply_to, self._report = reply_to, report
+        self._journal = Journal(directory, stream_id)
+        position = self._journal.load()
+        done = len(self._journal.lines)
+        checkpoint = position.checkpoint if position else Checkpoint()
+        self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
+        self._plan = WindowPlan(settings)
+        self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
+        self._outputs = open_outputs(self._journal.resumed)
+        self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
+        self._journal.save(self._position())
+        self._said = 0  # end of the last result's region, samples
+        for line in self._journal.lines:
+            update = update_from_dict(line, rate=settings.rate)
+            self._outputs.write(update)
+            self._said = update.end
+        self._input_ended = False
+        self.complete = False
+
+    @property
+    def live(self) -> bool:
+        """Whether the source cannot wait."""
+        return self._source.live
+
+    @property
+    def waiting(self) -> bool:
+        """Whether chunks are unanswered."""
+        return self._ledger.in_flight > 0
+
+    @property
+    def results(self) -> int:
+        """How many chunks have been answered and written."""
+        return self._ledger.acknowledged + 1
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio captured so far."""
+        return self._plan.samples / self._settings.rate
+
+    @property
+    def duration(self) -> float | None:
+        """Length of the whole stream in seconds, where it is known."""
+        return self._source.duration
+
+    @property
+    def listens(self) -> bool:
+        """Whether new audio is wanted now: a pipe that can wait is left alone while enough is in flight."""
+        return not self._input_ended and (self.live or self._wants_audio())
+
+    def fileno(self) -> int | None:
+        """What to poll for new audio; None where there is always some, or no more."""
+        return None if self._input_ended else self._source.fileno()
+
+    def shown(self, seq: int) -> list[dict[str, Any]]:
+        """Results after ``seq`` that an earlier process wrote, to be reported again."""
+        return [line for line in self._journal.lines if line["seq"] > seq]
+
+    def fill(self) -> bool:
+        """Read what is there: all of it from a live source, otherwise only what the next chunk needs. True if any came."""
+        progressed = False
+        while not self._input_ended and (self.live or self._wants_audio()):
+            block = self._source.read()
+            if block is None:
+                self.end_input()
+            elif len(block) == 0:
+                break
+            else:
+                self._append(block)
+            progressed = True
+            if self.live or self._source.fileno() is not None:
+                break
+        return progressed
+
+    def end_input(self) -> None:
+        """Take no more audio; what is there is still diarized to its end. Idempotent."""
+        if not self._input_ended:
+            self._input_ended = True
+            self._source.close()
+            self._plan.finish()
+
+    def next_message(self) -> Message | None:
+        """The next chunk, or the end of the stream, if one may be sent now."""
+        if self._end_sent or not self._ledger.has_room:
+            return None
+        window = self._plan.take(newest=self.live and self._is_behind())
+        if window is not None:
+            return self._chunk(self._add(window))
+        if not self._plan.finished:
+            return None
+        if self._ledger.next == 0:
+            self._complete()
+            return None
+        return self._end(self._ledger.add(self._plan.samples, time.monotonic(), end=True))
+
+    def replay(self) -> list[Message]:
+        """Everything after the newest checkpoint, to be sent again after a fault."""
+        return [self._end(sent) if sent.end else self._chunk(sent) for sent in self._ledger.replay()]
+
+    def on_result(self, message: Message) -> Update | None:
+        """Write what a result says; None if it is one that is not wanted (any more)."""
+        sent = self._ledger.accept(message.seq, message.attempt)
+        if sent is None:
+            return None
+        if sent.end:
+            self._complete()
+            return None
+        latency_ms = 1000 * (time.monotonic() - sent.captured)
+        update = self._update(message, latency_ms)
+        line = update_to_dict(update)
+        if ERROR in message.fields:
+            self._report("error", stream=self.name, seq=message.seq, text=str(message.plain(ERROR))[:1000])
+        self._journal.append(line)
+        self._outputs.write(update)
+        self._keep_checkpoint(message)
+        return update
+
+    def close(self) -> None:
+        """Stop wherever it is: outputs are stitched up to the last result. Idempotent."""
+        self.end_input()
+        self._outputs.close()
+        self._journal.close()
+        self._ring.close()
+
+    @property
+    def _end_sent(self) -> bool:
+        newest = self._ledger.newest
+        return self.complete or (newest is not None and newest.end)
+
+    def _wants_audio(self) -> bool:
+        return self._ledger.has_room and not self._plan.ready
+
+    def _is_behind(self) -> bool:
+        """Whether half a window of audio waits although chunks may be sent: results come too late for a live stream."""
+        return self._plan.backlog > self._settings.duration // 2
+
+    def _append(self, block: NDArray[np.float32]) -> None:
+        self._ring.write(block)
+        self._plan.advance(len(block))
+        self._captured.append((self._plan.samples, self._source.read_time))
+        for gap in self._source.gaps():
+            start, length = gap.position / self._settings.rate, gap.samples / self._settings.rate
+            self._report("gap", stream=self.name, start=start, seconds=length, text=gap.reason)
+        for text in self._source.warnings():
+            self._report("note", stream=self.name, text=text)
+        if self.live:
+            power = float(np.mean(np.square(block))) if len(block) else 0.0
+            self._report("level", stream=self.name, dbfs=10 * float(np.log10(max(power, 1e-12))))
+
+    def _add(self, window: Window) -> Sent:
+        """Enter a window into the account; the silence that it needs at the stream's end goes into the ring."""
+        end = window.start + self._settings.duration
+        missing = end + self._settings.duration - self._ring.head
+        if missing > 0:
+            self._ring.write(np.zeros(missing, np.float32))
+        captured = self._captured_at(min(end, self._plan.samples))
+        if window.skipped:
+            self._report("skipped", stream=self.name, seq=self._ledger.next, windows=window.skipped)
+        return self._ledger.add(window.start, captured)
+
+    def _captured_at(self, sample: int) -> float:
+        while len(self._captured) > 1 and self._captured[0][0] < sample:
+            self._captured.popleft()
+        return self._captured[0][1] if self._captured else time.monotonic()
+
+    def _chunk(self, sent: Sent) -> Message:
+        duration = self._settings.duration
+        fields: dict[str, FieldValue] = {
+            "audio": self._ring.reference(sent.start + duration, duration),
+            "settings": Plain(self._settings.to_map()),
+        }
+        return self._message("chunk", sent, fields)
+
+    def _end(self, sent: Sent) -> Message:
+        return self._message("end", sent, {"ring": Plain(self._ring.name)})
+
+    def _message(self, kind: str, sent: Sent, fields: dict[str, FieldValue]) -> Message:
+        checkpoint = self._ledger.checkpoint
+        if sent.seq == checkpoint.seq + 1 and sent.seq > 0:
+            fields[RESTORE] = Plain(checkpoint.seq)
+            for stage, state in checkpoint.states.items():
+                fields[f"{RESTORE}.{stage}"] = np.frombuffer(state, np.uint8)
+        return Message(
+            kind=kind,
+            stream=self.id,
+            seq=sent.seq,
+            start=sent.start,
+            origin=self._plan.origin or 0,
+            rate=self._settings.rate,
+            reply_to=self._reply_to,
+            attempt=self._ledger.attempt,
+            fields=fields,
+            trace=(("capture", 0, round(sent.captured * 1e9), time.monotonic_ns()),),
+        )
+
+    def _update(self, message: Message, latency_ms: float) -> Update:
+        region, turns = (self._said, self._said), tuple[Turn, ...]()
+        if ERROR not in message.fields:
+            region, turns = _parse_turns(message.plain("turns"))
+        self._said = region[1]
+        return Update(self.name, message.seq, *region, self._settings.rate, turns, round(latency_ms, 3))
+
+    def _keep_checkpoint(self, message: Message) -> None:
+        if message.seq % CHECKPOINT_EVERY != CHECKPOINT_EVERY - 1:
+            return
+        states = {
+            name.removeprefix(CHECKPOINT): message.array(name).tobytes()
+            for name in message.fields
+            if name.startswith(CHECKPOINT)
+        }
+        self._ledger.settle(Checkpoint(message.seq, states))
+        self._journal.save(self._position())
+
+    def _complete(self) -> None:
+        self.complete = True
+        self.close()
+
+    def _position(self) -> Position:
+        samples, clock = self._captured[-1] if self._captured else (self._plan.samples, time.monotonic())
+        window = self._ledger.oldest_start
+        return Position(
+            checkpoint=self._ledger.checkpoint,
+            origin=self._plan.origin,
+            window=self._plan.next if window is None else window,
+            ring=self._ring.name,
+            generation=self._ring.generation,
+            samples=samples,
+            clock=clock,
+        )
+
+    def _make_ring(self, name: str, generation: int, position: Position | None) -> RingWriter:
+        """A new ring; for a stream that an earlier process began, filled with what is still needed of it."""
+        settings = self._settings
+        in_flight = (self._ledger.max_in_flight + CHECKPOINT_EVERY + _SPARE_WINDOWS) * settings.step
+        live = _LIVE_RING_S * settings.rate if self._source.live else 0
+        capacity = 3 * settings.duration + max(in_flight, live)
+        first = 0
+        if position is not None and position.window is not None and position.origin is not None:
+            self._plan.resume(position.origin, position.window)
+            first = max(0, position.window)
+        ring = RingWriter(
+            name,
+            capacity=capacity,
+            window=settings.duration,
+            rate=settings.rate,
+            generation=generation,
+            first=first + settings.duration,
+        )
+        if position is None:
+            return ring
+        if self._source.fileno() is None:
+            self._plan.advance(self._source.skip(first))
+        else:
+            self._recover_audio(ring, first, position)
+        return ring
+
+    def _recover_audio(self, ring: RingWriter, first: int, position: Position) -> None:
+        """A live source cannot go back: take over the old ring's audio, and put silence for the time nobody listened."""
+        self._plan.advance(first)
+        old = RingReader()
+        samples = np.zeros(0, np.float32)
+        try:
+            reference = AudioRef(position.ring, position.generation, 0, 0)
+            samples = old.tail_from(reference, first + self._settings.duration)
+        except StaleAudioError as error:
+            self._report("note", stream=self.name, text=f"audio in flight was lost: {error}")
+        ring.write(samples)
+        self._plan.advance(len(samples))
+        if self.live:
+            elapsed = round((time.monotonic() - position.clock) * self._settings.rate) + position.samples
+            lost = max(0, elapsed - self._plan.samples)
+            ring.write(np.zeros(lost, np.float32))
+            start = self._plan.samples / self._settings.rate
+            self._plan.advance(lost)
+            self._report(
+                "gap", stream=self.name, start=start, seconds=lost / self._settings.rate, text="capture was restarted"
+            )
+
+
+def _parse_turns(value: Any) -> tuple[tuple[int, int], tuple[Turn, ...]]:
+    """Region and turns of a result; ProtocolError if it is malformed."""
+    match value:
+        case {"region": [int(start), int(end)], "turns": list(rows)} if start <= end and len(rows) <= _MAX_TURNS:
+            turns = tuple(_parse_turn(row) for row in rows)
+            return (start, end), turns
+    msg = f"'turns' must be {{region: [start, end], turns: [[start, end, speaker], ...]}}, not {value!r:.60}"
+    raise ProtocolError(msg)
+
+
+def _parse_turn(row: Any) -> Turn:
+    match row:
+        case [int(start), int(end), str(speaker)] if start <= end and 0 < len(speaker) <= 256:
+            return Turn(start, end, speaker)
+    msg = f"a turn must be [start, end, speaker], not {row!r:.60}"
+    raise ProtocolError(msg)

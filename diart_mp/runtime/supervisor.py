@@ -1,0 +1,273 @@
+"""The supervisor: starts the local stages of a run, listens to them, restarts what dies, and ends them all.
+
+Each start of a stage gets a new epoch. A stage that exits without having been told to is restarted, with growing pauses and
+within a budget; owners hear of it once the new process is ready and send again what was in flight. A stage that says
+"fatal" (a model that does not exist, a disk that is full) ends the run with that line instead. Death is seen by the
+exit of the process, never by silence alone. Runs in the process of ``diart-mp run``; events go to a view.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import zmq
+
+from diart_mp.errors import ProtocolError, StageError
+from diart_mp.messages import pack_control, unpack_control
+from diart_mp.topology import Topology
+from diart_mp.transport.link import make_socket
+
+_POLL_MS = 50
+_STOP_S = 2.0  # that a stage has to end after SIGTERM
+_START_S = 300.0  # that a stage may take to be ready: a model may have to be downloaded
+_BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart in a row
+_BUDGET = 50  # restarts of one stage within _BUDGET_S
+_BUDGET_S = 60.0
+_STDERR_LINES = 20  # of a dead stage that are kept for the report
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class StageFatalError(StageError):
+    """A stage said that it cannot go on, and why."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class _Process:
+    """One stage as the supervisor sees it."""
+
+    name: str
+    replica: int
+    epoch: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
+    ready: bool = False
+    started_at: float = 0.0
+    restart_at: float | None = None  # monotonic s
+    restarts: list[float] = field(default_factory=list)
+    beat: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return self.name if self.replica == 0 else f"{self.name}/{self.replica}"
+
+
+class Supervisor:
+    """Runs the stages of ``topology`` (in ``topology_file``); a context manager that leaves no process behind.
+
+    ``inherit`` are file descriptors for the capture stage (raw audio on standard input).
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        topology_file: Path,
+        *,
+        on_event: OnEvent,
+        inherit: tuple[int, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._topology, self._file = topology, topology_file
+        self._on_event, self._inherit = on_event, inherit
+        self._environment = {**os.environ, **(environment or {})}
+        self._context = zmq.Context[zmq.Socket[bytes]]()
+        self._control = make_socket(self._context, zmq.ROUTER)
+        self._control.bind(topology.control)
+        self._guard_read, self._guard_write = os.pipe()
+        self._processes = [
+            _Process(stage.name, replica) for stage in topology.stages for replica in range(stage.replicas)
+        ]
+        self._epoch = 0
+        self._stopping = False
+        self._shown: dict[str, int] = {}  # stream: last seq that the view has seen
+        self._begun = False
+        self.finished = False
+        self.restarts = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._control.close()
+        self._context.destroy(linger=0)
+        os.close(self._guard_read)
+        os.close(self._guard_write)
+
+    def start(self) -> None:
+        """Start all stages; they become ready while ``step`` is called."""
+        for process in self._processes:
+            self._spawn(process)
+
+    def step(self) -> None:
+        """Listen for a moment, see to the dead. Raises StageError where the run cannot go on."""
+        if self._control.poll(_POLL_MS):
+            for identity, frames in self._messages():
+                self._on_message(identity, frames)
+        now = time.monotonic()
+        for process in self._processes:
+            self._watch(process, now)
+        if not self._begun and all(process.ready for process in self._processes):
+            self._begin()
+
+    def drain(self) -> None:
+        """Tell the owners to take no more audio and to finish what they have."""
+        self._tell(self._owners(), "drain")
+
+    def stop(self) -> None:
+        """End all stages: politely, then by force. Idempotent."""
+        self._stopping = True
+        alive = [each.process for each in self._processes if each.process is not None]
+        for process in alive:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        deadline = time.monotonic() + _STOP_S
+        for process in alive:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by name of the stage."""
+        return {each.label: each.process.pid for each in self._processes if each.process is not None}
+
+    def beats(self) -> dict[str, Mapping[str, Any]]:
+        """What each stage last told of itself."""
+        return {each.label: each.beat for each in self._processes}
+
+    def _owners(self) -> list[_Process]:
+        return [process for process in self._processes if process.name == self._topology.stages[0].name]
+
+    def _spawn(self, process: _Process) -> None:
+        self._epoch += 1
+        process.epoch, process.ready, process.restart_at = self._epoch, False, None
+        process.started_at = time.monotonic()
+        process.log = Path(self._topology.directory) / f"{process.name}-{process.replica}-{process.epoch}.log"
+        replicas = self._topology.stage(process.name).replicas
+        name = f"{process.name}/{process.replica}" if replicas > 1 else process.name
+        command = [sys.executable, "-P", "-m", "diart_mp", "stage", name, "--topology", str(self._file)]
+        command += ["--epoch", str(process.epoch), "--guard", str(self._guard_read)]
+        descriptors = self._inherit if process in self._owners() else ()
+        with process.log.open("wb") as log:
+            process.process = subprocess.Popen(  # noqa: S603  # our own command
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(self._guard_read, *descriptors),
+                process_group=0,
+                env=self._environment,
+            )
+
+    def _messages(self) -> Iterator[tuple[bytes, list[bytes]]]:
+        while self._control.poll(0):
+            identity, *frames = self._control.recv_multipart()
+            yield identity, frames
+
+    def _on_message(self, identity: bytes, frames: list[bytes]) -> None:
+        try:
+            message = unpack_control(frames)
+        except ProtocolError:
+            return
+        process = self._sender(message)
+        if process is None:
+            return  # an older epoch of a stage, or a stranger
+        if message["kind"] == "beat":
+            process.beat = message
+        elif message["kind"] == "ready":
+            self._on_ready(process)
+        elif message["kind"] == "event":
+            self._event(message)
+        elif message["kind"] == "fatal":
+            raise StageFatalError(str(message.get("text")), int(message.get("code", 1)))
+
+    def _sender(self, message: Mapping[str, Any]) -> _Process | None:
+        who = (message.get("stage"), message.get("replica"), message.get("epoch"))
+        return next((each for each in self._processes if (each.name, each.replica, each.epoch) == who), None)
+
+    def _on_ready(self, process: _Process) -> None:
+        process.ready = True
+        if not self._begun:
+            return
+        if process in self._owners():
+            self._tell([process], "start", shown=self._shown)
+        else:
+            self._tell(self._owners(), "restarted", name=process.name, number=process.epoch)
+
+    def _begin(self) -> None:
+        """All stages are ready for the first time."""
+        self._begun = True
+        self._on_event({"event": "ready", "pids": self.pids()})
+        self._tell(self._owners(), "start", shown=self._shown)
+
+    def _event(self, message: dict[str, Any]) -> None:
+        if message.get("event") == "result":
+            update = message["update"]
+            if update["seq"] <= self._shown.get(update["stream"], -1):
+                return
+            self._shown[update["stream"]] = update["seq"]
+        elif message.get("event") == "finished":
+            self.finished = True
+        self._on_event(message)
+
+    def _tell(self, processes: list[_Process], kind: str, **values: Any) -> None:
+        for process in processes:
+            identity = f"{process.name}/{process.replica}/{process.epoch}".encode()
+            with contextlib.suppress(zmq.ZMQError):  # it has just died: what it is told is of no use any more
+                self._control.send_multipart([identity, pack_control(kind, **values)])
+
+    def _watch(self, process: _Process, now: float) -> None:
+        if process.restart_at is not None:
+            if now >= process.restart_at:
+                self._spawn(process)
+            return
+        if process.process is None:
+            return
+        code = process.process.poll()
+        if code is not None:
+            self._on_exit(process, code, now)
+        elif not process.ready and now - process.started_at > _START_S:
+            msg = f"{process.label} was not ready {_START_S:.0f} s after its start; its log ends: {_tail(process.log)}"
+            raise StageError(msg)
+
+    def _on_exit(self, process: _Process, code: int, now: float) -> None:
+        process.process = None
+        if self._stopping or (self.finished and process in self._owners()):
+            return
+        for identity, frames in self._messages():  # its last words
+            self._on_message(identity, frames)
+        if self.finished and process in self._owners():
+            return
+        process.restarts = [at for at in process.restarts if now - at < _BUDGET_S]
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        last = _tail(process.log)
+        if len(process.restarts) >= _BUDGET or (not process.ready and code > 0):
+            often = f" after {len(process.restarts)} restarts" if process.restarts else ""
+            msg = f"{process.label} {how}{often}: {last or 'it left no message'}"
+            raise StageError(msg)
+        pause = _BACK_OFF_S[min(len(process.restarts), len(_BACK_OFF_S) - 1)]
+        process.restarts.append(now)
+        process.restart_at = now + pause
+        self.restarts += 1
+        text = f"{process.label} {how}; restarting it"
+        self._on_event({"event": "restart", "stage": process.label, "text": text, "log": last})
+
+
+def _tail(log: Path | None) -> str:
+    """The last line that a stage wrote to its standard error."""
+    if log is None or not log.exists():
+        return ""
+    lines = [line for line in log.read_text(errors="replace").splitlines()[-_STDERR_LINES:] if line.strip()]
+    return lines[-1].strip() if lines else ""

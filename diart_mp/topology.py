@@ -1,0 +1,198 @@
+"""The topology: which stages there are, in which order, where they listen and what they run.
+
+One TOML file, read strictly: an unknown key is an error with the nearest known one. ``diart-mp run`` writes such
+a file for its own stages into its run folder; ``diart-mp stage`` reads it. Knows nothing of sockets or processes.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from diart_mp.config import Settings, check_names
+from diart_mp.errors import OutputError, UsageError
+
+VERSION = 1
+CHAIN = ("capture", "segmentation", "embedding", "clustering")
+_PREFIXES = ("ipc://", "tcp://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageConfig:
+    """One stage: ``bind`` is where its output link listens (the last stage has none), ``model`` a model reference."""
+
+    name: str
+    bind: str = ""
+    replicas: int = 1
+    keyed: bool = False
+    model: str = "builtin"
+    device: str = "cpu"
+    threads: int = 1
+    max_batch: int = 8
+
+    def endpoints(self) -> list[str]:
+        """Where the replicas of this stage listen: ``bind``, with the replica's number behind it if there are several."""
+        return [self.endpoint(replica) for replica in range(self.replicas)]
+
+    def endpoint(self, replica: int) -> str:
+        """Where one replica listens."""
+        return self.bind if self.replicas == 1 else f"{self.bind}-{replica}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    """What is captured: kind "file" (``path``), "microphone" (``device``) or "pcm" (raw samples on file descriptor ``fd``)."""
+
+    kind: str
+    name: str
+    path: str = ""
+    device: str = ""
+    channel: int = -1
+    fd: int = 0
+    encoding: str = "s16le"
+    input_rate: int = 16_000
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a capture stage does: diarize ``sources`` with ``settings`` and write ``formats`` into ``output``."""
+
+    sources: tuple[SourceConfig, ...]
+    settings: Settings
+    output: str = ""
+    formats: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """The whole pipeline of one run. ``directory`` holds its sockets and journals, ``control`` is the supervisor's socket."""
+
+    run: str
+    directory: str
+    stages: tuple[StageConfig, ...]
+    results: str
+    control: str = ""
+    max_in_flight: int = 16
+    job: Job | None = field(default=None)
+
+    def stage(self, name: str) -> StageConfig:
+        """The stage called ``name``; UsageError with the known names if there is none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        check_names({name: None}, {stage.name: None for stage in self.stages}, "stage")
+        raise AssertionError
+
+    def before(self, name: str) -> StageConfig:
+        """The stage whose output ``name`` receives."""
+        return self.stages[[stage.name for stage in self.stages].index(name) - 1]
+
+    def after(self, name: str) -> StageConfig | None:
+        """The stage that receives the output of ``name``; None for the last one."""
+        index = [stage.name for stage in self.stages].index(name) + 1
+        return self.stages[index] if index < len(self.stages) else None
+
+    def write(self, path: Path) -> None:
+        """Write the topology as TOML, readable by its owner alone."""
+        import tomli_w
+
+        values = {"version": VERSION, **asdict(self)}
+        values["stage"] = [dict(stage) for stage in values.pop("stages")]
+        if values["job"] is None:
+            del values["job"]
+        path.touch(0o600)
+        path.write_text(tomli_w.dumps(values))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The topology in a TOML file; UsageError for anything that is not one."""
+        values = read_toml(path)
+        if values.pop("version", None) != VERSION:
+            msg = f"{path}: 'version = {VERSION}' is missing, or it is of a newer diart-mp; upgrade this one"
+            raise UsageError(msg)
+        try:
+            return cls._from_map(values)
+        except UsageError as error:
+            msg = f"{path}: {error}"
+            raise UsageError(msg) from error
+
+    @classmethod
+    def _from_map(cls, values: dict[str, Any]) -> Self:
+        values = dict(values)
+        values["stages"] = tuple(_typed(StageConfig, table, "stage") for table in _tables(values, "stage"))
+        if "job" in values:
+            values["job"] = _job(values["job"])
+        topology: Self = _typed(cls, values, "key")
+        _check(topology)
+        return topology
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; OutputError or UsageError, one line, if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise OutputError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not valid TOML: {error}"
+        raise UsageError(msg) from error
+
+
+def _job(table: Any) -> Job:
+    table = dict(_table(table, "job"))
+    table["sources"] = tuple(_typed(SourceConfig, source, "source") for source in _tables(table, "sources"))
+    table["settings"] = Settings.from_map(_table(table.get("settings", {}), "settings"))
+    table["formats"] = tuple(table.get("formats", ()))
+    job: Job = _typed(Job, table, "key")
+    return job
+
+
+def _tables(values: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    tables = values.pop(name, None)
+    if not isinstance(tables, list):
+        msg = f"'{name}' must be a list of tables ([[{name}]])"
+        raise UsageError(msg)
+    return [_table(table, name) for table in tables]
+
+
+def _table(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        msg = f"'{name}' must be a table, not {value!r:.40}"
+        raise UsageError(msg)
+    return value
+
+
+def _typed(kind: type[Any], values: Mapping[str, Any], what: str) -> Any:
+    """A dataclass from a map of the file: names and simple types checked."""
+    types = {entry.name: entry.type for entry in fields(kind)}
+    check_names(values, types, what)
+    for name, value in values.items():
+        wanted = types[name]
+        if wanted in (str, int, bool) and (not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))):
+            msg = f"'{name}' must be of type {wanted.__name__}, not {value!r:.40}"
+            raise UsageError(msg)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        msg = f"a {what} table is incomplete: {error}"
+        raise UsageError(msg) from error
+
+
+def _check(topology: Topology) -> None:
+    names = [stage.name for stage in topology.stages]
+    if len(names) < 2 or len(set(names)) != len(names):
+        msg = f"a topology needs at least two stages with different names, not {names}"
+        raise UsageError(msg)
+    endpoints = [stage.bind for stage in topology.stages[:-1]] + [topology.results]
+    for endpoint in endpoints:
+        if not endpoint.startswith(_PREFIXES):
+            msg = f"an endpoint must begin with {' or '.join(_PREFIXES)}, not '{endpoint}'"
+            raise UsageError(msg)
+    low = min([topology.max_in_flight, *(min(stage.replicas, stage.threads, stage.max_batch) for stage in topology.stages)])
+    if low < 1:
+        msg = "max_in_flight, replicas, threads and max_batch must be at least 1"
+        raise UsageError(msg)

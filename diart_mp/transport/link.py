@@ -1,0 +1,278 @@
+"""Links: how chunks pass from one stage to the next.
+
+The sender binds a ROUTER, each receiver connects a DEALER and speaks first. A receiver announces how far it
+has room, as a cumulative number (``limit`` = chunks received from this sender so far + free places), so that lost,
+repeated or late announcements do no harm; the sender gives a chunk to the replica with the most room, or for a
+keyed stage to the replica that the crc32 of the stream id picks, and keeps no copy. What finds no
+room waits here; how much that can be is bounded by the owners (``max_in_flight``), never by ZeroMQ's queues.
+
+    receiver -> sender   room  {from: [stage, epoch], replica, for: epoch of the sender it knows (0: none), limit}
+    sender -> receiver   hello {from: [stage, epoch]}   whenever a room announcement is meant for another epoch
+
+A new epoch of a replica displaces the older one. A chunk that was sent to a process that died is gone: its
+owner sends it again. Over TCP an audio reference is replaced by the samples. Runs in every stage.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import zmq
+
+from diart_mp.errors import ProtocolError
+from diart_mp.messages import Message, decode, decode_header, encode, integer, pack_control, unpack_control
+
+MAX_MESSAGE_BYTES = 512 << 20  # of one frame; a window of 300 s at 384 kHz is 461 MB
+_RECONNECT_MS = 20
+_HEARTBEAT_MS = 1000
+
+
+def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+    """A socket with the options that every link uses: no own bound, no lingering, dead TCP peers noticed."""
+    socket = context.socket(kind)
+    socket.linger = 0
+    socket.sndhwm = 0
+    socket.rcvhwm = 0
+    socket.maxmsgsize = MAX_MESSAGE_BYTES
+    socket.reconnect_ivl = _RECONNECT_MS
+    socket.reconnect_ivl_max = 50 * _RECONNECT_MS
+    socket.heartbeat_ivl = _HEARTBEAT_MS
+    socket.heartbeat_timeout = 3 * _HEARTBEAT_MS
+    if kind == zmq.ROUTER:
+        socket.router_mandatory = True
+        socket.router_handover = True
+    return socket
+
+
+@dataclass(slots=True)
+class _Replica:
+    identity: bytes
+    index: int
+    epoch: int
+    limit: int = 0
+    sent: int = 0
+
+    @property
+    def room(self) -> int:
+        return self.limit - self.sent
+
+
+@dataclass(frozen=True, slots=True)
+class SenderStatistics:
+    """What a sender did so far: chunks sent and waiting, replicas known, announcements refused."""
+
+    sent: int
+    waiting: int
+    replicas: int
+    refused: int
+
+
+class Sender:
+    """The sending end of a link.
+
+    ``shards`` is the number of replicas of a keyed receiver, 0 if the receivers are stateless. ``inline`` turns
+    a message with an audio reference into one with samples (for links that leave the host).
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        stage: str,
+        epoch: int,
+        shards: int = 0,
+        inline: Callable[[Message], Message] | None = None,
+    ) -> None:
+        self.socket = make_socket(context, zmq.ROUTER)
+        self.socket.bind(endpoint)
+        self._sender = (stage, epoch)
+        self._shards = shards
+        self._inline = inline
+        self._replicas: dict[int, _Replica] = {}
+        self._waiting: dict[int, deque[Message]] = {}
+        self._sent = 0
+        self._refused = 0
+
+    def send(self, message: Message) -> None:
+        """Pass ``message`` on as soon as a receiver has room."""
+        shard = zlib.crc32(message.stream.encode()) % self._shards if self._shards else -1
+        self._waiting.setdefault(shard, deque()).append(message)
+        self._flush(shard)
+
+    def forget(self, is_obsolete: Callable[[Message], bool]) -> None:
+        """Drop waiting messages that a replay has made obsolete."""
+        for shard, queue in self._waiting.items():
+            self._waiting[shard] = deque(message for message in queue if not is_obsolete(message))
+
+    def receive(self) -> None:
+        """Take in all announcements that have arrived; a bad one is counted and dropped."""
+        while self.socket.poll(0):
+            identity, *frames = self.socket.recv_multipart()
+            try:
+                self._on_room(identity, unpack_control(frames))
+            except ProtocolError:
+                self._refused += 1
+        for shard in self._waiting:
+            self._flush(shard)
+
+    def statistics(self) -> SenderStatistics:
+        """Counters since the start."""
+        waiting = sum(len(queue) for queue in self._waiting.values())
+        return SenderStatistics(self._sent, waiting, len(self._replicas), self._refused)
+
+    def close(self) -> None:
+        """Close the socket; idempotent."""
+        self.socket.close()
+
+    def _on_room(self, identity: bytes, header: dict[str, Any]) -> None:
+        if header["kind"] != "room":
+            msg = f"a sender takes 'room', not '{header['kind']}'"
+            raise ProtocolError(msg)
+        index, epoch = integer(header, "replica", high=4095), integer(header, "epoch")
+        known = self._replicas.get(index)
+        if known is not None and epoch < known.epoch:
+            return  # a replaced process that woke up
+        if known is None or epoch > known.epoch or known.identity != identity:
+            known = self._replicas[index] = _Replica(identity, index, epoch)
+        if integer(header, "for") == self._sender[1]:
+            known.limit = max(known.limit, integer(header, "limit"))
+        else:
+            self._transmit(known, [pack_control("hello", **{"from": list(self._sender)})])
+
+    def _flush(self, shard: int) -> None:
+        queue = self._waiting[shard]
+        while queue:
+            replica = self._choose(shard)
+            if replica is None:
+                return
+            message = replace(queue[0], sender=self._sender)
+            if self._inline is not None:
+                message = self._inline(message)
+            if self._transmit(replica, encode(message)):
+                queue.popleft()
+                replica.sent += 1
+                self._sent += 1
+
+    def _choose(self, shard: int) -> _Replica | None:
+        candidates = [
+            replica for replica in self._replicas.values() if replica.room > 0 and shard in (-1, replica.index)
+        ]
+        return max(candidates, key=lambda replica: replica.room, default=None)
+
+    def _transmit(self, replica: _Replica, frames: Sequence[Any]) -> bool:
+        """Send to one replica; one that is gone is forgotten."""
+        try:
+            self.socket.send_multipart([replica.identity, *frames], flags=zmq.DONTWAIT, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+            self._replicas.pop(replica.index, None)
+            return False
+        return True
+
+
+class Receiver:
+    """The receiving end of the links from all replicas of the previous stage.
+
+    ``capacity`` is how many chunks this stage wants to have waiting, per sender.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoints: Sequence[str],
+        *,
+        stage: str,
+        replica: int,
+        epoch: int,
+        capacity: int,
+    ) -> None:
+        self._replica, self._epoch, self._capacity = replica, epoch, capacity
+        self._links = [_Upstream(_connect(context, endpoint, f"{stage}/{replica}/{epoch}")) for endpoint in endpoints]
+        self._waiting = 0
+        self.received = 0
+        self.refused = 0
+
+    @property
+    def sockets(self) -> list[zmq.Socket[bytes]]:
+        """What to poll for reading."""
+        return [link.socket for link in self._links]
+
+    def receive(self) -> list[Message]:
+        """All chunks (and ends of streams) that have arrived; bad messages are counted in ``refused`` and dropped."""
+        messages: list[Message] = []
+        for link in self._links:
+            while link.socket.poll(0):
+                self._take(link, link.socket.recv_multipart(copy=False), messages)
+        self._waiting += len(messages)
+        return messages
+
+    def done(self, count: int) -> None:
+        """``count`` chunks were processed: their places are free again."""
+        self._waiting -= count
+
+    def announce(self) -> None:
+        """Tell every sender how far there is room. Cheap and harmless to repeat."""
+        free = max(0, self._capacity - self._waiting)
+        for link in self._links:
+            room = pack_control(
+                "room", replica=self._replica, epoch=self._epoch, **{"for": link.epoch}, limit=link.received + free
+            )
+            try:
+                link.socket.send(room, flags=zmq.DONTWAIT)
+            except zmq.Again:
+                continue  # not connected yet: said again soon
+
+    def close(self) -> None:
+        """Close the sockets; idempotent."""
+        for link in self._links:
+            link.socket.close()
+
+    def _take(self, link: "_Upstream", frames: Sequence[Any], messages: list[Message]) -> None:
+        try:
+            header = decode_header(frames)
+            if header.get("kind") == "hello":
+                self._on_hello(link, header)
+                return
+            message = decode(frames, header)
+            link.count(message.sender[1])
+            messages.append(message)
+            self.received += 1
+        except ProtocolError:
+            self.refused += 1
+
+    def _on_hello(self, link: "_Upstream", header: dict[str, Any]) -> None:
+        sender = header.get("from")
+        if not isinstance(sender, list) or len(sender) != 2:
+            msg = f"'from' of a hello must be [stage, epoch], not {sender!r:.40}"
+            raise ProtocolError(msg)
+        link.meet(integer({"epoch": sender[1]}, "epoch"))
+        self.announce()
+
+
+class _Upstream:
+    """One sender as its receiver sees it: its epoch, and how many chunks came from that epoch."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.socket = socket
+        self.epoch = 0
+        self.received = 0
+
+    def meet(self, epoch: int) -> None:
+        if epoch > self.epoch:
+            self.epoch, self.received = epoch, 0
+
+    def count(self, epoch: int) -> None:
+        self.meet(epoch)
+        if epoch == self.epoch:
+            self.received += 1
+
+
+def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: str) -> zmq.Socket[bytes]:
+    socket = make_socket(context, zmq.DEALER)
+    socket.identity = identity.encode()
+    socket.connect(endpoint)
+    return socket

@@ -1,0 +1,39 @@
+"""The segmentation stage: who of a few local speakers talks when, in one window. Runs as the process of that name."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from diart_mp.errors import ModelError
+from diart_mp.messages import FieldValue
+from diart_mp.models.load import load_segmentation
+from diart_mp.runtime.stage import Chunk, Stage, check_rate
+from diart_mp.topology import StageConfig
+
+
+class Segmentation(Stage):
+    """Adds ``segmentation`` (frames, local speakers), scores in [0, 1], to each chunk."""
+
+    name = "segmentation"
+
+    def __init__(self, config: StageConfig) -> None:
+        self._config = config
+
+    def open(self) -> None:
+        """Load the model."""
+        config = self._config
+        self._model = load_segmentation(config.model, device=config.device, threads=config.threads)
+
+    def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
+        """One batch through the model."""
+        for chunk in chunks:
+            check_rate(chunk, self._model.sample_rate)
+        waveforms = np.stack([chunk.audio for chunk in chunks])
+        scores = np.asarray(self._model(waveforms), np.float32)
+        if scores.ndim != 3 or len(scores) != len(chunks) or not np.isfinite(scores).all():
+            msg = (
+                f"the model '{self._config.model}' gave scores of shape {scores.shape} for {len(chunks)} windows; "
+                "wanted are finite numbers of shape (windows, frames, speakers)"
+            )
+            raise ModelError(msg)
+        return [{"segmentation": each} for each in scores]

@@ -1,0 +1,102 @@
+"""Fixtures that every folder of tests uses."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real recordings and golden outputs beside the checkout; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("DIART_MP_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (folder / "data" / "sample.wav").exists():
+        pytest.skip(f"no recordings at {folder} (set DIART_MP_SHARED)")
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualMicrophone:
+    """A private PulseAudio server whose default input gives back what is played into it.
+
+    env: the environment in which a process finds this microphone (PortAudio's devices "default" and "pulse"), and
+    no other one. server: the daemon, for tests of its death.
+    """
+
+    env: dict[str, str]
+    server: subprocess.Popen[bytes]
+
+    def play(self, path: Path) -> subprocess.Popen[bytes]:
+        """Start to play a WAV file into the microphone, at the speed of the clock."""
+        return subprocess.Popen(["paplay", path], env=self.env)
+
+
+@contextmanager
+def start_virtual_microphone() -> Iterator[VirtualMicrophone]:
+    """The server, ready to record; skips where PulseAudio or its ALSA plug-in is not installed."""
+    for program in ("pulseaudio", "pactl", "paplay", "parec"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} (apt install pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins)")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="microphone-")))
+        (folder / "asound.conf").write_text("pcm.!default { type pulse }\npcm.pulse { type pulse }\n")
+        socket = folder / "native"
+        sound = {
+            "PULSE_SERVER": f"unix:{socket}",
+            "PULSE_COOKIE": str(folder / "cookie"),
+            "ALSA_CONFIG_PATH": str(folder / "asound.conf"),
+        }
+        env = os.environ | sound
+        own = env | dict.fromkeys(("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"), str(folder))
+        modules = [
+            "module-null-sink rate=48000 channels=2",
+            f"module-native-protocol-unix socket={socket} auth-anonymous=1",
+        ]
+        command = [
+            "pulseaudio",
+            "--daemonize=no",
+            "--exit-idle-time=-1",
+            "--use-pid-file=no",
+            "--disable-shm=yes",
+            "-n",
+        ]
+        log = stack.enter_context((folder / "log").open("wb"))
+        server = subprocess.Popen([*command, *(word for one in modules for word in ("-L", one))], env=own, stderr=log)
+        stack.callback(end_process, server)
+        deadline = time.monotonic() + 20
+        while subprocess.run(["pactl", "info"], env=env, capture_output=True).returncode != 0:
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+        # The sink hands on its samples every 2 s only, but for a listener in a hurry, even one that nobody listens to.
+        listener = subprocess.Popen(["parec", "--latency-msec=20"], env=env, stdout=subprocess.PIPE)
+        stack.callback(end_process, listener)
+        assert listener.stdout is not None
+        listener.stdout.read(1)
+        yield VirtualMicrophone(env, server)
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process of the fixtures and collect it."""
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="session")
+def virtual_microphone() -> Iterator[VirtualMicrophone]:
+    """A microphone for the whole run of the tests; silent unless a test plays something."""
+    with start_virtual_microphone() as microphone:
+        yield microphone
+
+
+@pytest.fixture
+def mortal_microphone() -> Iterator[VirtualMicrophone]:
+    """A microphone of one test, whose ``server`` it may kill."""
+    with start_virtual_microphone() as microphone:
+        yield microphone
