@@ -6,6 +6,7 @@ are validated again wherever they arrive from outside. Knows nothing of processe
 
 import difflib
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
@@ -26,6 +27,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _MAX_SPEAKERS = 1000
 _RATES = (4_000, 384_000)  # Hz
 _MAX_DURATION_S = 300
+_MAX_INT = 1 << 53  # beyond all that makes sense, and exact as a float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,9 @@ class Settings:
     def from_map(cls, values: Mapping[str, Any]) -> Self:
         """Settings from a map that came from outside; raises UsageError for unknown names, wrong types and ranges."""
         types = {field.name: field.type for field in fields(cls)}
+        if not isinstance(values, Mapping):
+            msg = f"settings must be a map, not {type(values).__name__}"
+            raise UsageError(msg)
         check_names(values, types, "setting")
         return cls(**{name: _typed(name, value, types[name]) for name, value in values.items()})
 
@@ -120,10 +125,14 @@ def _to_samples(name: str, seconds: Any, rate: int) -> int:
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
     """``value`` as the field's type; an int is a fine float, a bool is no number."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if number and abs(value) > _MAX_INT:
+        msg = f"{name} is too large a number"
+        raise UsageError(msg)
+    if kind is float and number:
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        msg = f"{name} must be {kind.__name__}, not {value!r:.40}"
+        msg = f"{name} must be {kind.__name__}, not {reprlib.repr(value)}"
         raise UsageError(msg)
     return value
 

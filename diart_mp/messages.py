@@ -10,6 +10,7 @@ what a ring is, this module does not know. Every process uses it.
 """
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -28,6 +29,7 @@ CONTROL_KINDS = ("room", "hello", "ready", "beat", "event", "fatal", "start", "r
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_FRAMES = 64
 _MAX_DIMENSIONS = 8
+_MAX_SIZE = 1 << 32  # of one dimension
 _MAX_FIELDS = 64
 _MAX_NAME = 64
 _MAX_ID = 256
@@ -109,13 +111,13 @@ def encode(message: Message) -> list[Any]:
         elif isinstance(value, Plain):
             specs[name] = {"value": value.value}
         else:
-            array = np.ascontiguousarray(value)
+            array = np.asarray(value, order="C")
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
             if array.dtype.str not in DTYPES:
                 msg = f"field '{name}' has dtype {array.dtype}; the wire carries {', '.join(DTYPES)}"
                 raise ProtocolError(msg)
             specs[name] = {"frame": len(frames), "dtype": array.dtype.str, "shape": list(array.shape)}
-            frames.append(array.data if array.size else b"")
+            frames.append(array.reshape(-1).data if array.size else b"")
     header = {
         "v": VERSION,
         "kind": message.kind,
@@ -142,7 +144,7 @@ def decode(frames: Sequence[Any], header: Mapping[str, Any] | None = None) -> Me
     header = decode_header(frames) if header is None else header
     kind = _text(header, "kind", _MAX_NAME)
     if kind not in DATA_KINDS:
-        msg = f"unknown kind of message '{kind:.40}'"
+        msg = f"unknown kind of message {shown(kind)}"
         raise ProtocolError(msg)
     stream = _text(header, "stream", _MAX_ID)
     if not stream:
@@ -185,15 +187,18 @@ def decode_header(frames: Sequence[Any]) -> dict[str, Any]:
         msg = f"a header that is a {type(header).__name__}, not a map with text keys"
         raise ProtocolError(msg)
     version = header.get("v")
-    if version != VERSION or isinstance(version, bool):
-        msg = f"a message of protocol version {version!r:.20}; this side speaks version {VERSION}, so upgrade the older one"
+    if version != VERSION or type(version) is not int:
+        msg = f"a message of protocol version {shown(version)}; this side speaks version {VERSION}, so upgrade the older one"
         raise ProtocolError(msg)
     return header
 
 
 def pack_control(kind: str, **values: Any) -> bytes:
-    """A control message (one frame): room, hello, and what supervisor and stages tell each other."""
-    packed: bytes = msgpack.packb({"v": VERSION, "kind": kind, **values})
+    """A control message (one frame): room, hello, and what supervisor and stages tell each other.
+
+    Text may hold a file name whose bytes are no UTF-8: those are written as escapes.
+    """
+    packed: bytes = msgpack.packb({"v": VERSION, "kind": kind, **values}, unicode_errors="backslashreplace")
     return packed
 
 
@@ -201,7 +206,7 @@ def unpack_control(frames: Sequence[Any], header: dict[str, Any] | None = None) 
     """The header of a control message; raises ProtocolError for an unknown kind."""
     header = decode_header(frames) if header is None else header
     if header.get("kind") not in CONTROL_KINDS:
-        msg = f"unknown kind of control message {header.get('kind')!r:.40}"
+        msg = f"unknown kind of control message {shown(header.get('kind'))}"
         raise ProtocolError(msg)
     return header
 
@@ -214,7 +219,7 @@ def integer(header: Mapping[str, Any], name: str, low: int = 0, high: int = _MAX
 def _integer(header: Mapping[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
     value = header.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        msg = f"'{name}' must be an integer from {low} to {high}, not {value!r:.40}"
+        msg = f"'{name}' must be an integer from {low} to {high}, not {shown(value)}"
         raise ProtocolError(msg)
     return value
 
@@ -222,7 +227,7 @@ def _integer(header: Mapping[str, Any], name: str, low: int, high: int, default:
 def _text(header: Mapping[str, Any], name: str, limit: int, default: str | None = None) -> str:
     value = header.get(name, default)
     if not isinstance(value, str) or len(value) > limit:
-        msg = f"'{name}' must be text of at most {limit} characters, not {value!r:.40}"
+        msg = f"'{name}' must be text of at most {limit} characters, not {shown(value)}"
         raise ProtocolError(msg)
     return value
 
@@ -230,9 +235,9 @@ def _text(header: Mapping[str, Any], name: str, limit: int, default: str | None 
 def _sender(header: Mapping[str, Any]) -> tuple[str, int]:
     value = header.get("from", ["", 0])
     match value:
-        case [str(name), int(epoch)] if len(name) <= _MAX_NAME and 0 <= epoch <= _MAX_INT:
+        case [str(name), epoch] if len(name) <= _MAX_NAME and _is_integer(epoch, _MAX_INT):
             return name, epoch
-    msg = f"'from' must be [stage, epoch], not {value!r:.40}"
+    msg = f"'from' must be [stage, epoch], not {shown(value)}"
     raise ProtocolError(msg)
 
 
@@ -246,43 +251,59 @@ def _trace(header: Mapping[str, Any]) -> tuple[tuple[Any, ...], ...]:
 
 def _field_name(name: Any) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
-        msg = f"a field name must be text of 1 to {_MAX_NAME} characters, not {name!r:.40}"
+        msg = f"a field name must be text of 1 to {_MAX_NAME} characters, not {shown(name)}"
         raise ProtocolError(msg)
     return name
 
 
 def _field(name: str, spec: Any, frames: Sequence[Any]) -> FieldValue:
     match spec:
-        case {"shm": [str(ring), int(generation), int(first), int(count)]}:
-            if len(ring) <= _MAX_ID and min(generation, first) >= 0 and 0 <= count <= _MAX_AUDIO and first <= _MAX_INT:
+        case {"shm": [str(ring), generation, first, count]}:
+            positions = _is_integer(generation, _MAX_INT) and _is_integer(first, _MAX_INT)
+            if len(ring) <= _MAX_ID and positions and _is_integer(count, _MAX_AUDIO):
                 return AudioRef(ring, generation, first, count)
         case {"value": value}:
             return Plain(value)
-        case {"frame": int(index), "dtype": str(dtype), "shape": list(shape)}:
+        case {"frame": index, "dtype": str(dtype), "shape": list(shape)} if _is_integer(index, _MAX_FRAMES):
             return _array(name, index, dtype, shape, frames)
-    msg = f"field '{name:.40}' is neither an array, a value nor a valid range of shared memory"
+    msg = f"field {shown(name)} is neither an array, a value nor a valid range of shared memory"
     raise ProtocolError(msg)
 
 
 def _array(name: str, index: int, dtype: str, shape: list[Any], frames: Sequence[Any]) -> Array:
     if dtype not in DTYPES:
-        msg = f"field '{name:.40}' has dtype '{dtype:.20}'; allowed are {', '.join(DTYPES)}"
+        msg = f"field {shown(name)} has dtype {shown(dtype)}; allowed are {', '.join(DTYPES)}"
         raise ProtocolError(msg)
     if not 1 <= index < len(frames):
-        msg = f"field '{name:.40}' is in frame {index} of a message of {len(frames)}"
+        msg = f"field {shown(name)} is in frame {index} of a message of {len(frames)}"
         raise ProtocolError(msg)
-    integers = all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= _MAX_INT for size in shape)
-    if len(shape) > _MAX_DIMENSIONS or not integers:
-        msg = f"field '{name:.40}' has shape {shape!r:.60}"
+    if len(shape) > _MAX_DIMENSIONS or not all(_is_integer(size, _MAX_SIZE) for size in shape):
+        msg = f"field {shown(name)} has shape {shown(shape)}"
         raise ProtocolError(msg)
     data = _buffer(frames[index])
     needed = math.prod(shape) * np.dtype(dtype).itemsize
     if needed != len(data):
-        msg = f"field '{name:.40}' of shape {shape} and dtype {dtype} needs {needed} bytes, its frame has {len(data)}"
+        msg = f"field {shown(name)} of shape {shape} and dtype {dtype} needs {needed} bytes, its frame has {len(data)}"
         raise ProtocolError(msg)
-    array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    if dtype == "|b1" and not set(data.tobytes()) <= {0, 1}:  # NumPy takes it for granted
+        msg = f"field {shown(name)} has truth values other than 0 and 1"
+        raise ProtocolError(msg)
+    try:
+        array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    except ValueError as error:  # a size of 0 beside sizes that NumPy cannot multiply
+        msg = f"field {shown(name)} has shape {shape}, which no array can have"
+        raise ProtocolError(msg) from error
     array.flags.writeable = False
     return array
+
+
+def _is_integer(value: Any, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= high
+
+
+def shown(value: Any) -> str:
+    """A value from outside for a message: one line, short, however large or deeply nested the value is."""
+    return reprlib.repr(value)[:60]
 
 
 def _buffer(frame: Any) -> memoryview:

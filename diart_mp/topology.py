@@ -4,6 +4,7 @@ One TOML file, read strictly: an unknown key is an error with the nearest known 
 a file for its own stages into its run folder; ``diart-mp stage`` reads it. Knows nothing of sockets or processes.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -16,6 +17,9 @@ from diart_mp.errors import OutputError, UsageError
 VERSION = 1
 CHAIN = ("capture", "segmentation", "embedding", "clustering")
 _PREFIXES = ("ipc://", "tcp://")
+_MAX_REPLICAS = 100
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a stage: part of file names, socket identities and messages
+_OWN_FILE = "surrogateescape"  # a topology may name files whose names are no UTF-8; their bytes are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +108,12 @@ class Topology:
         if values["job"] is None:
             del values["job"]
         path.touch(0o600)
-        path.write_text(tomli_w.dumps(values))
+        path.write_text(tomli_w.dumps(values), encoding="utf-8", errors=_OWN_FILE)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """The topology in a TOML file; UsageError for anything that is not one."""
-        values = read_toml(path)
+        values = read_toml(path, errors=_OWN_FILE)
         if values.pop("version", None) != VERSION:
             msg = f"{path}: 'version = {VERSION}' is missing, or it is of a newer diart-mp; upgrade this one"
             raise UsageError(msg)
@@ -122,6 +126,8 @@ class Topology:
     @classmethod
     def _from_map(cls, values: dict[str, Any]) -> Self:
         values = dict(values)
+        keys = ["stage" if each.name == "stages" else each.name for each in fields(cls)]
+        check_names(values, dict.fromkeys(keys), "key")
         values["stages"] = tuple(_typed(StageConfig, table, "stage") for table in _tables(values, "stage"))
         if "job" in values:
             values["job"] = _job(values["job"])
@@ -130,10 +136,13 @@ class Topology:
         return topology
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; OutputError or UsageError, one line, if it cannot be read."""
+def read_toml(path: Path, *, errors: str = "strict") -> dict[str, Any]:
+    """The tables of a TOML file; OutputError or UsageError, one line, if it cannot be read.
+
+    ``errors`` says what happens to bytes that are no UTF-8, as for ``open``.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8", errors=errors))
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}"
         raise OutputError(msg) from error
@@ -146,7 +155,7 @@ def _job(table: Any) -> Job:
     table = dict(_table(table, "job"))
     table["sources"] = tuple(_typed(SourceConfig, source, "source") for source in _tables(table, "sources"))
     table["settings"] = Settings.from_map(_table(table.get("settings", {}), "settings"))
-    table["formats"] = tuple(table.get("formats", ()))
+    table["formats"] = _texts(table.get("formats", []), "formats")
     job: Job = _typed(Job, table, "key")
     return job
 
@@ -157,6 +166,13 @@ def _tables(values: dict[str, Any], name: str) -> list[dict[str, Any]]:
         msg = f"'{name}' must be a list of tables ([[{name}]])"
         raise UsageError(msg)
     return [_table(table, name) for table in tables]
+
+
+def _texts(values: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        msg = f"'{name}' must be a list of texts, not {values!r:.40}"
+        raise UsageError(msg)
+    return tuple(values)
 
 
 def _table(value: Any, name: str) -> dict[str, Any]:
@@ -172,7 +188,9 @@ def _typed(kind: type[Any], values: Mapping[str, Any], what: str) -> Any:
     check_names(values, types, what)
     for name, value in values.items():
         wanted = types[name]
-        if wanted in (str, int, bool) and (not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))):
+        if wanted in (str, int, bool) and (
+            not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))
+        ):
             msg = f"'{name}' must be of type {wanted.__name__}, not {value!r:.40}"
             raise UsageError(msg)
     try:
@@ -187,12 +205,40 @@ def _check(topology: Topology) -> None:
     if len(names) < 2 or len(set(names)) != len(names):
         msg = f"a topology needs at least two stages with different names, not {names}"
         raise UsageError(msg)
-    endpoints = [stage.bind for stage in topology.stages[:-1]] + [topology.results]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            msg = f"a stage is called {name!r:.80}; letters, digits, '_', '.' and '-' are allowed, at most 64"
+            raise UsageError(msg)
+    low = min(
+        [topology.max_in_flight, *(min(stage.replicas, stage.threads, stage.max_batch) for stage in topology.stages)]
+    )
+    if low < 1:
+        msg = "max_in_flight, replicas, threads and max_batch must be at least 1"
+        raise UsageError(msg)
+    if topology.stages[0].replicas != 1:
+        msg = f"{topology.stages[0].name} owns the streams and can have no replicas; start a second pipeline instead"
+        raise UsageError(msg)
+    if max(stage.replicas for stage in topology.stages) > _MAX_REPLICAS:
+        msg = f"a stage can have at most {_MAX_REPLICAS} replicas"
+        raise UsageError(msg)
+    _check_endpoints(topology)
+
+
+def _check_endpoints(topology: Topology) -> None:
+    """Where processes listen: known transports, and no two at one place."""
+    stages = topology.stages[:-1]
+    endpoints = [endpoint for stage in stages for endpoint in stage.endpoints()] + [topology.results]
+    endpoints += [topology.control] if topology.control else []
     for endpoint in endpoints:
         if not endpoint.startswith(_PREFIXES):
             msg = f"an endpoint must begin with {' or '.join(_PREFIXES)}, not '{endpoint}'"
             raise UsageError(msg)
-    low = min([topology.max_in_flight, *(min(stage.replicas, stage.threads, stage.max_batch) for stage in topology.stages)])
-    if low < 1:
-        msg = "max_in_flight, replicas, threads and max_batch must be at least 1"
-        raise UsageError(msg)
+        if endpoints.count(endpoint) > 1:
+            msg = f"two stages listen at {endpoint}; give each an endpoint of its own"
+            raise UsageError(msg)
+    for stage in stages:
+        if stage.replicas > 1 and stage.bind.startswith("tcp://"):
+            msg = (
+                f"the {stage.replicas} replicas of {stage.name} cannot all listen at {stage.bind}; use ipc:// for them"
+            )
+            raise UsageError(msg)

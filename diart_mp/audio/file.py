@@ -19,8 +19,9 @@ from diart_mp.audio.resample import StreamResampler
 from diart_mp.audio.source import Source
 from diart_mp.errors import AudioError
 
-_SEEKABLE: Final = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"})
-"""Formats in which libsndfile finds a sample exactly; Ogg and MP3 are decoded from the beginning instead."""
+_SEEKABLE: Final = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+"""Encodings (FLAC's are called PCM, too) whose samples do not depend on earlier ones, so that a seek is exact. Vorbis,
+Opus, MP3, ADPCM and GSM are decoded from the beginning instead."""
 
 _UNKNOWN_FRAMES: Final = 2**62
 """libsndfile gives the largest 64-bit number for a FLAC stream whose header leaves the length open."""
@@ -156,7 +157,7 @@ class FileSource(Source):
         return (
             self.info.frames is not None
             and self.info.rate == self.rate
-            and self.info.kind.split()[0] in _SEEKABLE
+            and self.info.kind.split()[1].startswith(_SEEKABLE)
             and not self._ended
         )
 

@@ -73,14 +73,15 @@ class WindowPlan:
         """The next window whose samples are all there, None if there is none yet.
 
         ``newest`` skips to the newest complete window (a live stream whose results come too late), as long as
-        that leaves no sample uncovered: consecutive windows never lie more than ``duration`` apart.
+        that leaves no sample uncovered: consecutive windows never lie more than ``duration`` apart, and the
+        first window is never left out.
         """
         start = self._peek()
         if start is None:
             return None
         skipped = 0
-        if newest:
-            reach = max(start, start - self._step + self._duration)  # the previous window's end
+        if newest and start != self.origin:
+            reach = start - self._step + self._duration  # the previous window's end
             last = min(self.samples - self._duration, reach)
             skipped = max(0, (last - start) // self._step)
         start += skipped * self._step

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from diart_mp.blocks.aggregation import AggregatedRegion, DelayedAggregation
 from diart_mp.blocks.binarize import binarize
 from diart_mp.blocks.clustering import ClusteringSettings, IncrementalClustering
+from diart_mp.blocks.warmup import WarmUp
 from diart_mp.config import Settings
 
 
@@ -36,14 +37,16 @@ class OnlineDiarization:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.clustering = IncrementalClustering(
-            ClusteringSettings(
-                tau_active=settings.tau_active,
-                rho_update=settings.rho_update,
-                delta_new=settings.delta_new,
-                max_speakers=settings.max_speakers,
-            )
+        thresholds = ClusteringSettings(
+            tau_active=settings.tau_active,
+            rho_update=settings.rho_update,
+            delta_new=settings.delta_new,
+            max_speakers=settings.max_speakers,
         )
+        self.clustering = IncrementalClustering(thresholds)
+        self._warm_up = WarmUp(thresholds) if settings.start == "early" else None
+        # Early windows are those that begin before the stream does: window 0 ends with the stream's first step.
+        self._first_complete = settings.duration - settings.step
         self._aggregation = DelayedAggregation(settings)
 
     def __call__(
@@ -73,18 +76,30 @@ class OnlineDiarization:
     ) -> tuple[NDArray[np.intp], AggregatedRegion]:
         """The same up to the binarization: the labels of the local speakers and the aggregated scores of the region."""
         self._aggregation.check(start, segmentation, prepend=prepend)
-        labels = self.clustering(segmentation, embeddings)
+        labels = self._label(start, segmentation, embeddings)
         return labels, self._aggregation(start, segmentation, labels, prepend=prepend)
 
+    def _label(
+        self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating]
+    ) -> NDArray[np.intp]:
+        if self._warm_up is None:
+            return self.clustering(segmentation, embeddings)
+        if start < self._first_complete:
+            return self._warm_up.label(segmentation, embeddings)
+        return self._warm_up.translate(self.clustering(segmentation, embeddings), segmentation, embeddings)
+
     def state(self) -> dict[str, Any]:
-        """All that is remembered, as one flat map of arrays, integers and booleans (see the two parts)."""
-        return {**self.clustering.state(), **self._aggregation.state()}
+        """All that is remembered, as one flat map of arrays, integers and booleans (see the parts)."""
+        warm_up = self._warm_up.state() if self._warm_up is not None else {}
+        return {**self.clustering.state(), **self._aggregation.state(), **warm_up}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state()`` gave, bit for bit; raises ValueError if it is not such a state."""
         try:
             self.clustering.restore(state)
             self._aggregation.restore(state)
+            if self._warm_up is not None:
+                self._warm_up.restore(state)
         except (KeyError, TypeError) as error:
             msg = f"the checkpoint is damaged or from another version: {type(error).__name__} {error}"
             raise ValueError(msg) from error

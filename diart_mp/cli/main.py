@@ -1,9 +1,10 @@
 """The ``diart-mp`` command: its sub-commands are imported only when they are called, so that help comes at once.
 
-A DiartMpError ends a command with its one line on standard error and its exit code. Runs in the process of the user's command.
+Whatever goes wrong ends a command with one line on standard error and an exit code. Runs in the process of the user's command.
 """
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -34,6 +35,14 @@ class _LazyGroup(click.Group):
         command: click.Command = importlib.import_module(_COMMANDS[name][0]).command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Nobody reads any more. Standard output would be flushed once more at exit, and fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in _COMMANDS.items()])
@@ -47,6 +56,8 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``diart-mp``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that this terminal cannot show is no failure
     sys.exit(run(arguments))
 
 
@@ -54,16 +65,28 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command line; its exit code."""
     try:
         result: Any = group.main(arguments, prog_name="diart-mp", standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.ClickException as error:
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(f"{text}{_help_of(error)}", error.exit_code)
     except click.Abort:
         return 130
     except DiartMpError as error:
-        sys.stderr.write(f"diart-mp: error: {error}\n")
-        return error.exit_code
-    except BrokenPipeError:
-        # Nobody reads any more. Standard output would be flushed once more at exit, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return _fail(str(error), error.exit_code)
+    except OSError as error:  # of the command itself: standard output on a full disk, a temporary folder that is gone
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}", 1)
     return result if isinstance(result, int) else 0
+
+
+def _fail(text: str, code: int) -> int:
+    sys.stderr.write(f"diart-mp: error: {text}\n")
+    return code
+
+
+def _help_of(error: click.ClickException) -> str:
+    """Where to read what a command takes."""
+    context = getattr(error, "ctx", None)
+    return f"; see {context.command_path} --help" if context is not None else ""

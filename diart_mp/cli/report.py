@@ -1,5 +1,6 @@
 """What a run says: events of the pipeline to a view, the summary, and the score against a reference."""
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
@@ -30,8 +31,11 @@ class View(Protocol):
     def ended(self, stream: str) -> None:
         """A stream is over."""
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """The run is over."""
+    def finish(self, text: str, values: Mapping[str, Any]) -> None:
+        """The run is over: its summary as text and as values."""
+
+    def refresh(self) -> None:
+        """Draw what has not been drawn yet; called often."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *details: Any) -> None: ...
@@ -42,11 +46,11 @@ def make_view(*, as_json: bool, quiet: bool, several: bool) -> View:
     from diart_mp.outputs.plain import JsonView, PlainView, QuietView
 
     if quiet:
-        return QuietView(sys.stderr)
+        return QuietView(sys.stdout, sys.stderr)
     if as_json:
-        return JsonView(sys.stdout)
-    if not sys.stdout.isatty():
-        return PlainView(sys.stdout, several=several)
+        return JsonView(sys.stdout, sys.stderr)
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        return PlainView(sys.stdout, sys.stderr, several=several)
     from diart_mp.outputs.live import LiveView
 
     return LiveView()
@@ -81,6 +85,10 @@ class Reporter:
             case "done":
                 self._view.ended(event["stream"])
 
+    def refresh(self) -> None:
+        """Let the view draw; called often."""
+        self._view.refresh()
+
     def finish(self, summary: Any) -> None:
         """The last word: what was done, and how well."""
         for stream, stitcher in self._stitchers.items():
@@ -101,7 +109,7 @@ class Reporter:
         }
         if self._reference is not None:
             values["der"] = self._score(summary)
-        self._view.finish(values)
+        self._view.finish(describe(values), values)
 
     def _update(self, update: Update) -> None:
         if update.latency_ms is not None:

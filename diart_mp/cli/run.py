@@ -1,5 +1,6 @@
 """``diart-mp run``: diarize recordings, a microphone or a pipe with all stages on this machine."""
 
+import os
 import signal
 import sys
 import time
@@ -71,7 +72,7 @@ def _run(job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token
     environment = {"HF_TOKEN": token} if token else {}
     try:
         with LocalPipeline(job, models, on_event=reporter.event, inherit=inherit, environment=environment) as pipeline:
-            return pipeline.run(_end_on(interrupt, pipeline.supervisor.drain))
+            return pipeline.run(_each_step(interrupt, pipeline.supervisor.drain, reporter.refresh))
     except _TimeUp:
         return pipeline.summary
     finally:
@@ -83,12 +84,13 @@ class _TimeUp(Exception):  # noqa: N818  # not an error: the wish to end now
     """The run was asked to end, and the time to end well is over."""
 
 
-def _end_on(interrupt: _Interrupt, drain: Callable[[], None]) -> Callable[[], None]:
+def _each_step(interrupt: _Interrupt, drain: Callable[[], None], refresh: Callable[[], None]) -> Callable[[], None]:
     """A function to call often: it passes the first Ctrl-C on as a drain and ends the run when that takes too long."""
     drained = False
 
     def check() -> None:
         nonlocal drained
+        refresh()
         if interrupt.at is None:
             return
         if interrupt.again or time.monotonic() - interrupt.at > _DRAIN_S:
@@ -135,7 +137,20 @@ def _sources(values: Mapping[str, Any]) -> tuple[SourceConfig, ...]:
     if not names:
         msg = "nothing to diarize: name one or more audio files, - for standard input, or give --mic"
         raise UsageError(msg)
-    return tuple(_source(name, channel, values) for name in names)
+    sources = tuple(_source(name, channel, values) for name in names)
+    _check_names(sources)
+    return sources
+
+
+def _check_names(sources: Sequence[SourceConfig]) -> None:
+    """Streams are told apart by their names, in what is printed as in what is written."""
+    users: dict[str, str] = {}
+    for source in sources:
+        where = source.path or "standard input"
+        if source.name in users:
+            msg = f"{users[source.name]} and {where} would both be called {source.name}: rename one, or run them apart"
+            raise UsageError(msg)
+        users[source.name] = where
 
 
 def _source(name: str, channel: int, values: Mapping[str, Any]) -> SourceConfig:
@@ -156,7 +171,9 @@ def _source(name: str, channel: int, values: Mapping[str, Any]) -> SourceConfig:
 
     check(name, rate=RATE, channel=None if channel < 0 else channel)
     path = Path(name)
-    return SourceConfig(kind="file", name=path.stem, path=str(path.absolute()), channel=channel)
+    # A name is text; bytes that are none are written as escapes. The path keeps them.
+    title = os.fsencode(path.stem).decode("utf-8", "backslashreplace")
+    return SourceConfig(kind="file", name=title, path=str(path.absolute()), channel=channel)
 
 
 def _check_microphone(wanted: str) -> None:

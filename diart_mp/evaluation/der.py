@@ -26,7 +26,7 @@ class DiarizationError:
 
     @property
     def rate(self) -> float:
-        """The error rate, 0.2 for 20 %; it may exceed 1. With no speech in the reference: 0 if nothing is wrong, else 1."""
+        """The error rate, 0.2 for 20 %, may exceed 1. With no speech in the reference: 0 if nothing is wrong, else 1."""
         error = self.false_alarm + self.missed + self.confusion
         if self.total == 0:
             return float(error > 0)

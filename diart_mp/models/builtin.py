@@ -192,7 +192,7 @@ def _read(path: Path) -> dict[str, FloatArray] | None:
         return None
 
 
-def fetch(weights: BuiltinWeights, progress: Progress | None) -> None:
+def fetch(weights: BuiltinWeights, progress: Progress | None = None) -> None:
     """Bring `weights` into the cache if they are missing or damaged, under a lock: stages that start at once wait.
 
     Raises:
@@ -292,10 +292,12 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, weights: BuiltinWeigh
 
 
 def _bytes_under(folder: Path) -> int:
+    """Size of all files under `folder`; pip makes and removes some meanwhile, which `os.walk` does not mind."""
     size = 0
-    for entry in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # pip moves and removes its files meanwhile
-            size += entry.stat().st_size if entry.is_file() else 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += os.path.getsize(os.path.join(parent, name))
     return size
 
 

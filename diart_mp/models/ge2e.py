@@ -24,7 +24,7 @@ _FFT, _HOP, _BANDS = 400, 160, 40  # samples, samples, mel bands
 _PARTIAL = 160  # mel frames of a partial: 1.6 s
 _STRIDE = 77  # mel frames from one partial to the next: 1.3 partials per second
 _MIN_COVERAGE = 0.75  # share of the last partial that has to be audio
-_CPU_ROWS = 16  # partials per pass: more gains nothing on a CPU core
+_CPU_ROWS = 16  # partials per pass on a CPU: most of what a batch gains, in bounded memory
 _TRIED_ROWS = (2, 3, 5, 8, 16)  # passes of these many partials have to agree to the bit
 
 

@@ -91,8 +91,8 @@ def prepare_torch(device: str, threads: int) -> str:
 
 
 def _device_of_custom(device: str, threads: int) -> str:
-    """Device to tell the user's class, which may do without torch."""
-    if find_spec("torch") is None:
+    """Device to tell the user's class, which may do without torch: then it is not imported (2 s)."""
+    if device == "cpu" or find_spec("torch") is None:
         return "cpu" if device == "auto" else device
     return prepare_torch(device, threads)
 

@@ -4,8 +4,10 @@ What is here: the two wrappers, with the input names that diart uses (``waveform
 How a model was exported is unknown here. The segmentation and embedding stages run it when asked for a ``.onnx`` file.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,10 @@ import numpy as np
 from diart_mp.errors import ModelError
 from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray, SegmentationModel, no_embeddings
 
-_SAMPLE_RATE = 16000  # ONNX files do not declare it; every published one takes 16 kHz
+_SAMPLE_RATE = 16000  # ONNX files do not declare it; the models that diart names take 16 kHz
+_PROVIDERS: Mapping[str, str] = MappingProxyType(
+    {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
+)
 
 
 class OnnxSegmentation(SegmentationModel):
@@ -64,9 +69,7 @@ def _open(path: Path, device: str, threads: int, inputs: tuple[str, ...]) -> Any
     kind, _, index = device.partition(":")
     if kind == "auto":
         kind = "cuda" if "CUDAExecutionProvider" in available else "cpu"
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}.get(
-        kind
-    )
+    provider = _PROVIDERS.get(kind)
     if provider not in available:
         msg = f"this onnxruntime cannot use the device {device} (it has {', '.join(available)}); use cpu"
         raise ModelError(msg)

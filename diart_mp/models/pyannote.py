@@ -28,7 +28,7 @@ _ARCHITECTURES = "pyannote.audio.models."  # a checkpoint may name modules of th
 class PyannoteSegmentation(SegmentationModel):
     """A segmentation network of pyannote.audio: multi-label scores as they are, powerset ones as hard 0 or 1.
 
-    On a CPU chunks are scored one by one, which costs little there and keeps the numbers the same in any batch.
+    On a CPU chunks are scored one by one, which keeps the numbers the same in any batch of any architecture.
 
     Args:
         path: checkpoint.

@@ -1,15 +1,15 @@
 """A live picture in the terminal: who speaks now, the last minute of every speaker, the last turns, how the run goes.
 
 Drawn with rich, at most ten times a second and only when something has changed, in the thread that feeds it, which
-calls ``refresh`` now and then when nothing else happens. Works on 40 columns and without colours (``NO_COLOR``): speakers
-are always named too. For pipes see ``outputs.plain``. Runs in the command.
+calls ``refresh`` now and then when nothing else happens. Works on 40 columns and without colours (``NO_COLOR``):
+speakers are always named too. For pipes and dumb terminals see ``outputs.plain``. Runs in the command.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from diart_mp.outputs.names import one_line
 from diart_mp.outputs.panel import MAX_TURNS, StreamPanel
@@ -68,9 +68,9 @@ class LiveView:
             self._ended += 1
         self._redraw()
 
-    def finish(self, summary: str = "") -> None:
+    def finish(self, text: str = "", values: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Draw the last picture, with a summary of one or more lines below, and give the terminal back."""
-        self._summary = summary
+        self._summary = text
         live, self._live = self._live, None
         if live is not None:
             try:

@@ -5,6 +5,7 @@ done with that result. The checkpoint is replaced (temporary file, rename) and c
 none, and the stream is computed again from its beginning, which costs time but no word. Runs in owners.
 """
 
+import contextlib
 import json
 import os
 import zlib
@@ -85,7 +86,7 @@ class Journal:
             data = self._checkpoint.read_bytes()
         except FileNotFoundError:
             return None
-        if zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
+        if len(data) <= 4 or zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
             return None
         values = msgpack.unpackb(data[4:])
         if values["seq"] >= len(self.lines):
@@ -95,7 +96,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the journal; idempotent."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written, ``append`` has told
+            self._file.close()
 
     def _read(self) -> list[dict[str, Any]]:
         """All whole lines; a torn last one is cut off."""

@@ -18,7 +18,7 @@ from diart_mp.outputs.events import update_to_dict
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.topology import Topology
-from diart_mp.transport.link import Sender, make_socket
+from diart_mp.transport.link import Sender, listen, make_socket
 
 _POLL_MS = 100
 _PATIENCE_S = 10.0  # without any result before everything in flight is sent again; doubles each time it does not help
@@ -45,7 +45,7 @@ class Owner:
         self._control = control
         self._sender = Sender(context, topology.stage(stage).bind, stage=stage, epoch=epoch, shards=shards)
         self._results = make_socket(context, zmq.ROUTER)
-        self._results.bind(topology.results)
+        listen(self._results, topology.results)
         self._streams: dict[str, OwnedStream] = {}
         self._patience: dict[str, tuple[float, float]] = {}  # stream: (when to send again, s; how long was waited, s)
         self._refused = 0

@@ -103,5 +103,5 @@ def _lock(path: Path) -> int | None:
 def _remove(path: Path) -> None:
     for ring in ring_directory().glob(f"{PREFIX}{path.name}-*"):
         ring.unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+    # What a stage that is just ending takes away itself, or what cannot be removed, must not keep a new run from starting.
+    shutil.rmtree(path, ignore_errors=True)

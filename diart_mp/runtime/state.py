@@ -17,11 +17,14 @@ _CRC_BYTES = 4
 
 
 def pack_state(state: Mapping[str, Any]) -> bytes:
-    """The map as bytes; arrays keep dtype and shape."""
+    """The map as bytes; arrays keep dtype and shape. ProtocolError for an array of a dtype that the wire does not carry."""
     packed = {}
     for name, value in state.items():
         if isinstance(value, np.ndarray):
-            array = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+            array = np.asarray(value, value.dtype.newbyteorder("<"), order="C")
+            if array.dtype.str not in DTYPES:
+                msg = f"'{name}' has dtype {array.dtype}; a checkpoint carries {', '.join(DTYPES)}"
+                raise ProtocolError(msg)
             packed[name] = [array.dtype.str, list(array.shape), array.tobytes()]
         else:
             packed[name] = value

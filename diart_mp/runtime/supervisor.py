@@ -26,9 +26,10 @@ from diart_mp.transport.link import make_socket
 _POLL_MS = 50
 _STOP_S = 2.0  # that a stage has to end after SIGTERM
 _START_S = 300.0  # that a stage may take to be ready: a model may have to be downloaded
-_BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart in a row
+_BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart in a row without any work done
 _BUDGET = 50  # restarts of one stage within _BUDGET_S
 _BUDGET_S = 60.0
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _STDERR_LINES = 20  # of a dead stage that are kept for the report
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -54,7 +55,8 @@ class _Process:
     ready: bool = False
     started_at: float = 0.0
     restart_at: float | None = None  # monotonic s
-    restarts: list[float] = field(default_factory=list)
+    restarts: list[float] = field(default_factory=list)  # monotonic s
+    in_a_row: int = 0  # restarts since the stage last did anything
     beat: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -143,6 +145,10 @@ class Supervisor:
         """Process ids by name of the stage."""
         return {each.label: each.process.pid for each in self._processes if each.process is not None}
 
+    def ready(self) -> set[str]:
+        """Names of the stages that can take chunks now."""
+        return {each.label for each in self._processes if each.ready and each.process is not None}
+
     def beats(self) -> dict[str, Mapping[str, Any]]:
         """What each stage last told of itself."""
         return {each.label: each.beat for each in self._processes}
@@ -152,11 +158,13 @@ class Supervisor:
 
     def _spawn(self, process: _Process) -> None:
         self._epoch += 1
-        process.epoch, process.ready, process.restart_at = self._epoch, False, None
+        process.epoch, process.ready, process.restart_at, process.beat = self._epoch, False, None, {}
         process.started_at = time.monotonic()
         process.log = Path(self._topology.directory) / f"{process.name}-{process.replica}-{process.epoch}.log"
-        replicas = self._topology.stage(process.name).replicas
-        name = f"{process.name}/{process.replica}" if replicas > 1 else process.name
+        config = self._topology.stage(process.name)
+        # One process, one core: numeric libraries must not start a thread per core in each stage.
+        threads = dict.fromkeys(_THREADS, str(config.threads))
+        name = f"{process.name}/{process.replica}" if config.replicas > 1 else process.name
         command = [sys.executable, "-P", "-m", "diart_mp", "stage", name, "--topology", str(self._file)]
         command += ["--epoch", str(process.epoch), "--guard", str(self._guard_read)]
         descriptors = self._inherit if process in self._owners() else ()
@@ -168,7 +176,7 @@ class Supervisor:
                 stderr=log,
                 pass_fds=(self._guard_read, *descriptors),
                 process_group=0,
-                env=self._environment,
+                env={**threads, **self._environment},
             )
 
     def _messages(self) -> Iterator[tuple[bytes, list[bytes]]]:
@@ -257,7 +265,8 @@ class Supervisor:
             often = f" after {len(process.restarts)} restarts" if process.restarts else ""
             msg = f"{process.label} {how}{often}: {last or 'it left no message'}"
             raise StageError(msg)
-        pause = _BACK_OFF_S[min(len(process.restarts), len(_BACK_OFF_S) - 1)]
+        process.in_a_row = 0 if process.beat.get("done") else process.in_a_row + 1
+        pause = _BACK_OFF_S[min(process.in_a_row, len(_BACK_OFF_S) - 1)]
         process.restarts.append(now)
         process.restart_at = now + pause
         self.restarts += 1

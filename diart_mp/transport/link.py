@@ -6,13 +6,15 @@ repeated or late announcements do no harm; the sender gives a chunk to the repli
 keyed stage to the replica that the crc32 of the stream id picks, and keeps no copy. What finds no
 room waits here; how much that can be is bounded by the owners (``max_in_flight``), never by ZeroMQ's queues.
 
-    receiver -> sender   room  {from: [stage, epoch], replica, for: epoch of the sender it knows (0: none), limit}
-    sender -> receiver   hello {from: [stage, epoch]}   whenever a room announcement is meant for another epoch
+    receiver -> sender   room  {replica, epoch, for: epoch of the sender it knows (0: none), received, limit}
+    sender -> receiver   hello {from: [stage, epoch]}   count from 0; whenever the two do not count the same chunks
 
-A new epoch of a replica displaces the older one. A chunk that was sent to a process that died is gone: its
-owner sends it again. Over TCP an audio reference is replaced by the samples. Runs in every stage.
+The counts are for one acquaintance: hello begins a new one. A receiver that has got nothing for a second asks for one, so
+that what a cut connection lost does not take up room for ever. A new epoch displaces the older one, of a receiver
+as of a sender. A chunk that was sent to a process that died is gone: its owner sends it again. Over TCP an audio reference is replaced by the samples. Runs in every stage.
 """
 
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,12 +23,13 @@ from typing import Any
 
 import zmq
 
-from diart_mp.errors import ProtocolError
-from diart_mp.messages import Message, decode, decode_header, encode, integer, pack_control, unpack_control
+from diart_mp.errors import ProtocolError, StageError
+from diart_mp.messages import Message, decode, decode_header, encode, integer, pack_control, shown, unpack_control
 
 MAX_MESSAGE_BYTES = 512 << 20  # of one frame; a window of 300 s at 384 kHz is 461 MB
 _RECONNECT_MS = 20
 _HEARTBEAT_MS = 1000
+_QUIET_S = 1.0  # without a chunk before a receiver asks its sender to count from 0 again
 
 
 def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
@@ -44,6 +47,16 @@ def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
         socket.router_mandatory = True
         socket.router_handover = True
     return socket
+
+
+def listen(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Bind ``socket``; StageError if that cannot be."""
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        msg = f"cannot listen at {endpoint}: {error.strerror}; is it in use already, or not an address of this host?"
+        raise StageError(msg) from error
 
 
 @dataclass(slots=True)
@@ -87,7 +100,7 @@ class Sender:
         inline: Callable[[Message], Message] | None = None,
     ) -> None:
         self.socket = make_socket(context, zmq.ROUTER)
-        self.socket.bind(endpoint)
+        listen(self.socket, endpoint)
         self._sender = (stage, epoch)
         self._shards = shards
         self._inline = inline
@@ -135,11 +148,13 @@ class Sender:
         known = self._replicas.get(index)
         if known is not None and epoch < known.epoch:
             return  # a replaced process that woke up
+        meant, received, limit = integer(header, "for"), integer(header, "received"), integer(header, "limit")
         if known is None or epoch > known.epoch or known.identity != identity:
             known = self._replicas[index] = _Replica(identity, index, epoch)
-        if integer(header, "for") == self._sender[1]:
-            known.limit = max(known.limit, integer(header, "limit"))
+        if meant == self._sender[1] and received <= known.sent:
+            known.limit = max(known.limit, limit)
         else:
+            known.limit = known.sent = 0
             self._transmit(known, [pack_control("hello", **{"from": list(self._sender)})])
 
     def _flush(self, shard: int) -> None:
@@ -202,7 +217,9 @@ class Receiver:
         return [link.socket for link in self._links]
 
     def receive(self) -> list[Message]:
-        """All chunks (and ends of streams) that have arrived; bad messages are counted in ``refused`` and dropped."""
+        """All chunks (and ends of streams) that have arrived; bad ones, and those of replaced senders, are counted in
+        ``refused`` and dropped.
+        """
         messages: list[Message] = []
         for link in self._links:
             while link.socket.poll(0):
@@ -218,8 +235,14 @@ class Receiver:
         """Tell every sender how far there is room. Cheap and harmless to repeat."""
         free = max(0, self._capacity - self._waiting)
         for link in self._links:
+            link.doubt()
             room = pack_control(
-                "room", replica=self._replica, epoch=self._epoch, **{"for": link.epoch}, limit=link.received + free
+                "room",
+                replica=self._replica,
+                epoch=self._epoch,
+                received=link.received,
+                limit=link.received + free,
+                **{"for": link.met},
             )
             try:
                 link.socket.send(room, flags=zmq.DONTWAIT)
@@ -247,32 +270,45 @@ class Receiver:
     def _on_hello(self, link: "_Upstream", header: dict[str, Any]) -> None:
         sender = header.get("from")
         if not isinstance(sender, list) or len(sender) != 2:
-            msg = f"'from' of a hello must be [stage, epoch], not {sender!r:.40}"
+            msg = f"'from' of a hello must be [stage, epoch], not {shown(sender)}"
             raise ProtocolError(msg)
         link.meet(integer({"epoch": sender[1]}, "epoch"))
         self.announce()
 
 
 class _Upstream:
-    """One sender as its receiver sees it: its epoch, and how many chunks came from that epoch."""
+    """One sender as its receiver sees it: its newest epoch, the one it has met, and chunks since they met."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.socket = socket
-        self.epoch = 0
+        self.epoch = self.met = 0
         self.received = 0
+        self.heard = time.monotonic()
 
     def meet(self, epoch: int) -> None:
-        if epoch > self.epoch:
-            self.epoch, self.received = epoch, 0
+        if epoch >= self.epoch:
+            self.epoch = self.met = epoch
+            self.received = 0
 
     def count(self, epoch: int) -> None:
-        self.meet(epoch)
-        if epoch == self.epoch:
-            self.received += 1
+        if epoch < self.epoch:
+            msg = f"a chunk of a sender's epoch {epoch}, which epoch {self.epoch} has replaced"
+            raise ProtocolError(msg)
+        self.epoch, self.heard = epoch, time.monotonic()
+        self.received += 1
+
+    def doubt(self) -> None:
+        if time.monotonic() - self.heard > _QUIET_S:
+            self.met, self.received, self.heard = 0, 0, time.monotonic()
 
 
 def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: str) -> zmq.Socket[bytes]:
     socket = make_socket(context, zmq.DEALER)
     socket.identity = identity.encode()
-    socket.connect(endpoint)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        msg = f"cannot connect to {endpoint}: {error.strerror}; is it written as tcp://HOST:PORT or ipc://PATH?"
+        raise StageError(msg) from error
     return socket

@@ -182,7 +182,7 @@ def _attach(reference: AudioRef) -> tuple[Any, Samples]:
         raise StaleAudioError(msg)
     path = ring_directory() / reference.ring
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         msg = f"the audio ring {reference.ring} is gone ({error.strerror})"
         raise StaleAudioError(msg) from error

@@ -49,7 +49,7 @@ def test_a_fast_writer_waits_for_a_slow_reader() -> None:
             source.write(stereo[start : start + 1000])
         source.end()
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     read = []
     for block in blocks_of(source):
@@ -85,7 +85,7 @@ def test_closing_frees_a_writer_that_waits() -> None:
         except AudioError as error:
             problems.append(str(error))
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     source.close()
     source.close()

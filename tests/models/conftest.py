@@ -1,12 +1,15 @@
 """Fixtures of the model tests: the built-in weights, golden arrays, and chunks of noise."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from diart_mp.models import builtin
 from diart_mp.models.base import FloatArray
+from diart_mp.models.compat import import_pyannote
 
 from .golden import RUNS, WINDOW, Golden
 
@@ -31,3 +34,12 @@ def noise() -> FloatArray:
     """Eight chunks of 5 s of noise of different loudness, (8, 80000)."""
     loudness = np.linspace(0.01, 0.5, 8)[:, None]
     return (np.random.default_rng(7).standard_normal((8, WINDOW)) * loudness).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def pyannote() -> Any:
+    """The package pyannote.audio, imported as our loaders import it."""
+    import_pyannote()
+    for name in ("core.task", "models.segmentation", "models.embedding"):
+        import_module(f"pyannote.audio.{name}")
+    return import_module("pyannote.audio")

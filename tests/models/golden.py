@@ -25,7 +25,7 @@ class Golden:
         self.embeddings: FloatArray = arrays["embedding_raw"]
         audio, rate = soundfile.read(shared / "data" / _RECORDINGS[settings["file"]], dtype="float32")
         assert rate == RATE
-        left, right = (round(seconds * RATE) for seconds in settings["padding"])
-        padded = np.pad(audio[: 30 * RATE], (left, right))
+        left = round(settings["padding"][0] * RATE)
         starts = [round(float(start) * RATE) for start in arrays["start"]]
+        padded = np.pad(audio, (left, starts[-1] + WINDOW - left - len(audio)))  # the last block is filled up too
         self.waveforms: FloatArray = np.stack([padded[start : start + WINDOW] for start in starts])

@@ -40,12 +40,12 @@ def test_what_has_no_form_is_refused(text: str) -> None:
 
 @given(st.text())
 def test_any_text_parses_or_is_refused_in_one_line(text: str) -> None:
+    message, parsed = "", None
     try:
         parsed = parse_reference(text)
     except ModelError as error:
-        assert len(text.splitlines()) > 1 or len(str(error).splitlines()) == 1
-    else:
-        assert parsed.name
+        message = str(error)
+    assert (parsed is None) == (len(message.splitlines()) == 1)
 
 
 def test_an_existing_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

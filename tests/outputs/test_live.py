@@ -15,6 +15,14 @@ from diart_mp.turns import Turn, Update
 RATE = 16_000
 
 
+@pytest.fixture(autouse=True)
+def colour_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same terminal wherever the tests run."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def update(seq: int, *turns: Turn, stream: str = "sample.wav", latency: float | None = 84.2) -> Update:
     return Update(stream, seq, seq * 8_000, (seq + 1) * 8_000, RATE, turns, latency)
 
@@ -126,7 +134,6 @@ def test_several_streams_share_the_terminal() -> None:
 
 
 def test_speakers_keep_their_colours_and_no_colour_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NO_COLOR", raising=False)
     view = LiveView()
     dialogue(view)
     coloured = drawn(view, Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=60))
@@ -176,7 +183,7 @@ def test_last_picture_has_the_summary_and_gives_the_terminal_back() -> None:
     with LiveView(console) as view:
         dialogue(view)
         assert "\x1b[?25l" in out.getvalue()  # cursor hidden
-        view.finish("2 speakers in 10 s\noutputs in out/")
+        view.finish("2 speakers in 10 s\noutputs in out/", {})
     text = out.getvalue()
     assert "\x1b[?25h" in text
     assert text.rindex("outputs in out/") > text.rindex("2 speakers in 10 s") > text.rindex("speaker1")

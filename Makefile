@@ -1,0 +1,35 @@
+# Two commands are all: `make run` and `make test`. Both set up .venv in this folder by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+EXTRAS := models,mic,serve,tune,dev
+SAMPLE = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('pyannote.audio').submodule_search_locations[0])")/sample
+
+.PHONY: run test check format bench fuzz clean
+
+run: $(STAMP)  ## diarize the recording that pyannote.audio ships, and score it
+	$(BIN)/diart-mp run "$(SAMPLE)/sample.wav" --reference "$(SAMPLE)/sample.rttm" --latency 5 --output out --force
+	@echo "the turns are in out/sample.rttm"
+
+test: $(STAMP)  ## all tests
+	$(BIN)/diart-mp models pull
+	$(BIN)/pytest
+
+check: $(STAMP)  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# torch is pinned first and alone, so that nothing else decides which build comes.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $(STAMP)

@@ -1,0 +1,88 @@
+"""Any stage may be killed at any moment: what a run writes is byte for byte that of an undisturbed one.
+
+The kill schedules are seeded. The negative control shows that the same comparison fails for a pipeline that loses state.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diart_mp.config import Settings
+from tests.fakes import TONE_MODELS, conversation
+from tests.pipeline_runs import Run, run, schedule
+
+STAGES = ("capture", "segmentation", "embedding", "clustering")
+SECONDS = 60.0
+KILLS = 10  # per run
+RESULTS = 120  # of a recording of 60 s at latency 5 s: (60 + 4.5 - 5) / 0.5 + 1
+SETTINGS = Settings.from_seconds(latency=5.0)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One minute of four people humming."""
+    path = tmp_path_factory.mktemp("kills") / "hum.wav"
+    conversation(path, seconds=SECONDS, seed=11)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run that all others are compared with."""
+    return run(recording, tmp_path_factory.mktemp("undisturbed"), settings=SETTINGS, models=TONE_MODELS)
+
+
+def test_undisturbed_run_says_something(undisturbed: Run) -> None:
+    assert undisturbed.summary.results == RESULTS
+    assert undisturbed.files["hum.rttm"].count(b"SPEAKER hum 1 ") > 20
+    assert undisturbed.files["hum.jsonl"].count(b"\n") == RESULTS
+
+
+@pytest.mark.parametrize("victim", STAGES)
+def test_killed_stage_changes_nothing(victim: str, recording: Path, undisturbed: Run, tmp_path: Path) -> None:
+    kills = schedule(seed=STAGES.index(victim), victims=[victim], kills=KILLS, results=RESULTS - 5)
+    disturbed = run(recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills)
+    assert disturbed.kills == KILLS
+    assert disturbed.summary.restarts == KILLS
+    assert disturbed.files == undisturbed.files
+    assert disturbed.shown == list(range(RESULTS))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_pairs_killed_together_change_nothing(seed: int, recording: Path, undisturbed: Run, tmp_path: Path) -> None:
+    kills = schedule(seed=seed, victims=STAGES, kills=10, results=RESULTS - 5, together=2)
+    disturbed = run(recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills)
+    assert disturbed.kills >= 12
+    assert disturbed.files == undisturbed.files
+    assert disturbed.shown == list(range(RESULTS))
+
+
+def test_lossy_checkpoint_is_found_out(recording: Path, undisturbed: Run, tmp_path: Path) -> None:
+    """Negative control: a checkpoint that leaves out pending outputs gives other turns after a kill."""
+    path = os.pathsep.join([str(Path(__file__).parent / "leaky_checkpoint"), os.environ.get("PYTHONPATH", "")])
+    kills = schedule(seed=3, victims=["clustering"], kills=6, results=RESULTS - 5)
+    disturbed = run(
+        recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills, environment={"PYTHONPATH": path}
+    )
+    assert disturbed.kills > 0
+    assert disturbed.files != undisturbed.files
+
+
+def test_real_models_killed_in_mid_recording(shared: Path, tmp_path: Path) -> None:
+    audio = shared / "data" / "sample.wav"
+    calm = run(audio, tmp_path / "calm")
+    kills = schedule(seed=5, victims=["segmentation", "embedding"], kills=3, results=40)
+    disturbed = run(audio, tmp_path / "disturbed", kills=kills)
+    assert disturbed.kills >= 2
+    assert disturbed.files == calm.files
+
+
+def test_nothing_is_left_behind(recording: Path, undisturbed: Run, tmp_path: Path) -> None:
+    names = set(os.listdir("/dev/shm")) if Path("/dev/shm").is_dir() else set()
+    kills = schedule(seed=9, victims=STAGES, kills=6, results=RESULTS - 5)
+    disturbed = run(recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills)
+    assert disturbed.files == undisturbed.files
+    assert [pid for pid in disturbed.pids if Path(f"/proc/{pid}").exists()] == []
+    left = set(os.listdir("/dev/shm")) - names if names else set()
+    assert [name for name in left if name.startswith("diart-mp-")] == []

@@ -1,0 +1,69 @@
+"""Loading by reference: devices, threads, and what a stage with built-in models does not import."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from diart_mp.errors import ModelError
+from diart_mp.models.load import load_embedding, load_segmentation
+
+BUILTIN = """
+import json, sys
+import numpy as np
+from diart_mp.models.load import load_embedding, load_segmentation
+audio = np.zeros((1, 80000), np.float32)
+scores = load_segmentation("builtin", threads=1)(audio)
+rows = load_embedding("builtin", threads=1)(audio + 0.1, np.ones_like(scores), np.ones((1, 3), bool))
+print(json.dumps([scores.shape, rows.shape, sorted(sys.modules)]))
+"""
+
+
+def test_built_in_models_run_without_pyannote() -> None:
+    command = [sys.executable, "-W", "error", "-c", BUILTIN]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    scores, rows, modules = json.loads(done.stdout)
+    assert (scores, rows) == ([1, 293, 3], [1, 3, 256])
+    packages = {name.partition(".")[0] for name in modules}
+    heavy = {"pyannote", "lightning", "torchaudio", "torchcodec", "asteroid_filterbanks", "huggingface_hub", "scipy"}
+    assert packages & {"torch", "safetensors"} == {"torch", "safetensors"}
+    assert packages & heavy == set()
+    assert "torch._dynamo" not in modules
+
+
+def test_without_torch_the_message_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from diart_mp.errors import ModelError\n"
+        "from diart_mp.models.load import load_segmentation\n"
+        "try: load_segmentation('builtin')\n"
+        "except ModelError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'diart-mp[models]'" in done.stdout
+
+
+def test_threads_are_set() -> None:
+    load_segmentation("builtin", threads=2)
+    assert torch.get_num_threads() == 2
+    load_embedding("builtin", threads=1)
+    assert torch.get_num_threads() == 1
+
+
+def test_devices_that_are_not_here() -> None:
+    absent = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ModelError, match=f"device {absent} is not here"):
+        load_segmentation("builtin", device=absent)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_scores_of_the_cpu() -> None:
+    audio = (np.random.default_rng(2).standard_normal((3, 80000)) * 0.1).astype(np.float32)
+    scores = load_segmentation("builtin")(audio)
+    np.testing.assert_allclose(load_segmentation("builtin", device="cuda")(audio), scores, rtol=0, atol=1e-3)
+    weights, active = np.ones_like(scores), np.ones((3, 3), bool)
+    rows = load_embedding("builtin")(audio, weights, active)
+    np.testing.assert_allclose(load_embedding("builtin", device="cuda")(audio, weights, active), rows, atol=1e-3)

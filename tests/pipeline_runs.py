@@ -1,0 +1,83 @@
+"""Runs of whole pipelines with processes killed on a schedule, for the tests of faults."""
+
+import os
+import random
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diart_mp.config import Settings
+from diart_mp.runtime.local import LocalPipeline, Models, RunSummary
+from diart_mp.topology import Job, SourceConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """After ``results`` results have come back, and once all of ``victims`` are up, kill them together."""
+
+    results: int
+    victims: tuple[str, ...]
+
+
+def schedule(seed: int, victims: Sequence[str], *, kills: int, results: int, together: int = 1) -> list[Kill]:
+    """``kills`` moments, drawn from ``seed``, of a run of ``results`` results; each hits ``together`` of ``victims``."""
+    generator = random.Random(seed)
+    moments = sorted(generator.sample(range(results), kills))
+    return [Kill(moment, tuple(generator.sample(list(victims), together))) for moment in moments]
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run left: the bytes of its files, its summary, its events, and the pids that it had."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    summary: RunSummary = field(default_factory=RunSummary)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+    pids: set[int] = field(default_factory=set)
+    kills: int = 0
+
+
+def run(
+    audio: Path,
+    output: Path,
+    *,
+    kills: Sequence[Kill] = (),
+    settings: Settings | None = None,
+    models: Models | None = None,
+    environment: Mapping[str, str] | None = None,
+    each_step: Callable[[LocalPipeline, Run], None] | None = None,
+) -> Run:
+    """Diarize ``audio`` into ``output`` (RTTM and JSON lines) while processes die as ``kills`` say."""
+    job = Job(
+        sources=(SourceConfig(kind="file", name=audio.stem, path=str(audio)),),
+        settings=settings or Settings.from_seconds(),
+        output=str(output),
+        formats=("rttm", "jsonl"),
+    )
+    done, due, killed = Run(), list(kills), set[int]()
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        done.events.append(event)
+        if event["event"] == "result":
+            done.shown.append(event["update"]["seq"])
+
+    with LocalPipeline(job, models or Models(), on_event=on_event, environment=environment) as pipeline:
+
+        def step() -> None:
+            pids = pipeline.supervisor.pids()
+            done.pids.update(pids.values())
+            alive = {name for name in pipeline.supervisor.ready() if pids[name] not in killed}
+            if due and len(done.shown) > due[0].results and set(due[0].victims) <= alive:
+                for victim in due.pop(0).victims:
+                    os.kill(pids[victim], signal.SIGKILL)
+                    killed.add(pids[victim])
+                    done.kills += 1
+            if each_step is not None:
+                each_step(pipeline, done)
+
+        done.summary = pipeline.run(step)
+    done.files = {path.name: path.read_bytes() for path in sorted(output.iterdir())}
+    return done
