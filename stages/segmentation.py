@@ -20,9 +20,11 @@ class Segmentation(Stage):
         self._config = config
 
     def open(self) -> None:
-        """Load the model."""
+        """Load the model and run it once, so that the first chunk does not wait for what is set up at the first call."""
         config = self._config
         self._model = load_segmentation(config.model, device=config.device, threads=config.threads)
+        if self._model.duration is not None:
+            self._model(np.zeros((1, round(self._model.duration * self._model.sample_rate)), np.float32))
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """One batch through the model."""

@@ -58,7 +58,8 @@ class ToneSegmentation(SegmentationModel):
         order = np.argsort(-heard.sum(axis=1), axis=-1, kind="stable")[:, None, :_LOCAL_SPEAKERS]
         local = np.take_along_axis(heard, order, axis=-1)
         surer = np.linspace(0.35, 1.0, heard.shape[1])[:, None]  # with time: so it matters which windows are aggregated
-        return (surer / (1 + np.exp(-60 * (local - _AUDIBLE)))).astype(np.float32)
+        scores: FloatArray = (surer / (1 + np.exp(-60 * (local - _AUDIBLE)))).astype(np.float32)
+        return scores
 
 
 class ToneEmbedding(EmbeddingModel):
@@ -70,6 +71,6 @@ class ToneEmbedding(EmbeddingModel):
     def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
         """Embeddings (batch, 3, 4)."""
         heard = _amplitudes(waveforms) + 1e-6
-        embeddings = np.einsum("bfs,bfd->bsd", weights**2, heard)
+        embeddings: FloatArray = np.einsum("bfs,bfd->bsd", weights**2, heard).astype(np.float32)
         embeddings[~active] = np.nan
-        return embeddings.astype(np.float32)
+        return embeddings

@@ -105,10 +105,7 @@ class FileSource(Source):
 
     def skip(self, samples: int) -> int:
         """See ``Source.skip``. Seeks where that is exact; otherwise decodes and drops what lies between."""
-        gone = min(samples, len(self._rest))
-        self._rest = self._rest[gone:]
-        if gone < samples and self._can_seek():
-            gone += self._seek(samples - gone)
+        gone = self._seek(samples) if self._can_seek() else 0
         while gone < samples:
             block = self.read()
             if block is None:

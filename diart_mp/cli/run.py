@@ -18,7 +18,7 @@ from diart_mp.config import RATE
 from diart_mp.errors import OutputError, UsageError
 from diart_mp.topology import Job, SourceConfig
 
-_DRAIN_S = 2.5  # that a run has, after Ctrl-C, to finish what it has heard
+_DRAIN_S = 1.5  # that a run has, after Ctrl-C, to finish what it has heard
 INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
 
 
@@ -67,12 +67,15 @@ def _run(job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token
     """The run itself, with Ctrl-C and SIGTERM as the wish to end it well."""
     from diart_mp.runtime.local import LocalPipeline
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup the end of the terminal is not ours
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     inherit = tuple(source.fd for source in job.sources if source.kind == "pcm")
     environment = {"HF_TOKEN": token} if token else {}
     try:
         with LocalPipeline(job, models, on_event=reporter.event, inherit=inherit, environment=environment) as pipeline:
-            return pipeline.run(_each_step(interrupt, pipeline.supervisor.drain, reporter.refresh))
+            return pipeline.run(_each_step(interrupt, pipeline, reporter.refresh))
     except _TimeUp:
         return pipeline.summary
     finally:
@@ -84,8 +87,11 @@ class _TimeUp(Exception):  # noqa: N818  # not an error: the wish to end now
     """The run was asked to end, and the time to end well is over."""
 
 
-def _each_step(interrupt: _Interrupt, drain: Callable[[], None], refresh: Callable[[], None]) -> Callable[[], None]:
-    """A function to call often: it passes the first Ctrl-C on as a drain and ends the run when that takes too long."""
+def _each_step(interrupt: _Interrupt, pipeline: Any, refresh: Callable[[], None]) -> Callable[[], None]:
+    """A function to call often: it passes the first Ctrl-C on as a drain and ends the run when that takes too long.
+
+    Nothing has been heard yet while models are loaded: the run ends at once.
+    """
     drained = False
 
     def check() -> None:
@@ -93,11 +99,12 @@ def _each_step(interrupt: _Interrupt, drain: Callable[[], None], refresh: Callab
         refresh()
         if interrupt.at is None:
             return
-        if interrupt.again or time.monotonic() - interrupt.at > _DRAIN_S:
+        loading = pipeline.summary.ready_at is None
+        if loading or interrupt.again or time.monotonic() - interrupt.at > _DRAIN_S:
             raise _TimeUp
         if not drained:
             drained = True
-            drain()
+            pipeline.supervisor.drain()
 
     return check
 

@@ -5,7 +5,8 @@
 
 One thread does all this. What is queued is bounded by the room that the receiver announces and, over everything, by the
 owners' limit of chunks in flight. A higher ``attempt`` of a stream makes its older chunks obsolete wherever they wait. A
-chunk that raises is answered with an error, alone, and the stage lives on. Runs in every stage but capture.
+chunk that raises, gives what the wire does not carry, or comes too late for its audio is answered with an error,
+alone, and the stage lives on: whatever happens, its owner gets an answer. Runs in every stage but capture.
 """
 
 import signal
@@ -19,7 +20,7 @@ import numpy as np
 import zmq
 
 from diart_mp.errors import DiartMpError, ProtocolError, StaleAudioError
-from diart_mp.messages import AudioRef, FieldValue, Message, Plain, encode
+from diart_mp.messages import AudioRef, FieldValue, Message, Plain, decode, encode
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.order import RESTORE, StreamOrder
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
@@ -31,6 +32,7 @@ CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do ag
 CHECKPOINT = "checkpoint."  # prefix of the fields that carry checkpoints, one per keyed stage
 ERROR = "error"  # plain field of a chunk that could not be processed: why
 _ANNOUNCE_S = 0.1  # how often room is announced again
+_MAX_REASON = 1000  # characters of an error that travel
 _MAX_STREAMS = 10_000  # of which the newest attempt is remembered
 
 
@@ -139,7 +141,7 @@ class StageLoop:
         self._attempts.move_to_end(stream)
         if len(self._attempts) > _MAX_STREAMS:
             self._attempts.popitem(last=False)
-        kept = deque(item for item in self._queue if item[0].stream != stream)
+        kept = deque(item for item in self._queue if item[0].stream != stream or item[0].attempt >= attempt)
         if not isinstance(self._stage, KeyedStage):
             self._receiver.done(len(self._queue) - len(kept))
         self._queue = kept
@@ -165,7 +167,7 @@ class StageLoop:
         answers = self._answers([message for message, _ in batch])
         for (message, arrived), fields in zip(batch, answers, strict=True):
             trace = (self._stage.name, self._replica, arrived, started, time.monotonic_ns(), len(batch))
-            self._pass_on(message, fields, trace)
+            self._pass_on(message, {**fields, **self._checkpoint(message)}, trace)
         progress.busy_since = None
         progress.done += len(batch)
         self._free(len(batch))
@@ -179,19 +181,14 @@ class StageLoop:
         if not isinstance(self._stage, KeyedStage):
             self._receiver.done(count)
 
-    def _answers(self, messages: Sequence[Message]) -> list[Mapping[str, FieldValue] | None]:
-        """New fields per message, or None where the chunk is to be dropped as stale."""
+    def _answers(self, messages: Sequence[Message]) -> list[Mapping[str, FieldValue]]:
+        """New fields per message; where a batch fails, each message is tried alone."""
         try:
             return list(self._process(messages))
-        except StaleAudioError:
-            if len(messages) == 1:
-                self._count("stale")
-                return [None]
         except Exception as error:  # noqa: BLE001  # the boundary to a stage's own code: its failure is an answer
             if len(messages) == 1:
-                self._count("errors")
-                reason = str(error) if isinstance(error, DiartMpError) else f"{type(error).__name__}: {error}"
-                return [{ERROR: Plain(f"{self._stage.name}: {reason}")}]
+                self._count("stale" if isinstance(error, StaleAudioError) else "errors")
+                return [{ERROR: Plain(f"{self._stage.name}: {_reason(error)}")}]
         return [self._answers([message])[0] for message in messages]
 
     def _process(self, messages: Sequence[Message]) -> Sequence[Mapping[str, FieldValue]]:
@@ -208,10 +205,22 @@ class StageLoop:
         self._check_audio(sound)
         each = iter(given)
         answers = [{} if ERROR in message.fields else next(each) for message in messages]
-        if isinstance(stage, KeyedStage) and first.seq % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
-            state = np.frombuffer(stage.checkpoint(first.stream), np.uint8)
-            return [{**answers[0], CHECKPOINT + stage.name: state}]
+        for message, fields in zip(messages, answers, strict=True):
+            decode(encode(message.with_fields(fields)))  # what the wire does not carry fails here, not in a later stage
         return answers
+
+    def _checkpoint(self, message: Message) -> Mapping[str, FieldValue]:
+        """The state of a keyed stage where it is due, also behind a chunk that failed: the next ones build on it."""
+        stage = self._stage
+        if not isinstance(stage, KeyedStage) or message.seq % CHECKPOINT_EVERY != CHECKPOINT_EVERY - 1:
+            return {}
+        try:
+            return {CHECKPOINT + stage.name: np.frombuffer(stage.checkpoint(message.stream), np.uint8)}
+        except Exception as error:  # noqa: BLE001  # the same boundary; the owner keeps the checkpoint that it has
+            self._count("errors")
+            text = f"{stage.name} has no checkpoint at chunk {message.seq}: {_reason(error)}"
+            self._control.send("event", event="note", stream=message.stream, text=text)
+            return {}
 
     def _check_audio(self, messages: Sequence[Message]) -> None:
         """Make sure that what was just processed had not been overwritten meanwhile."""
@@ -221,9 +230,7 @@ class StageLoop:
                 msg = f"audio of chunk {message.seq} was overwritten while {self._stage.name} used it"
                 raise StaleAudioError(msg)
 
-    def _pass_on(self, message: Message, fields: Mapping[str, FieldValue] | None, trace: tuple[Any, ...]) -> None:
-        if fields is None:
-            return  # stale: the owner has moved on
+    def _pass_on(self, message: Message, fields: Mapping[str, FieldValue], trace: tuple[Any, ...]) -> None:
         message = replace(message.with_fields(fields), trace=(*message.trace, trace))
         if self._sender is None:
             self._reply(message, "error" if ERROR in message.fields else "result")
@@ -235,7 +242,9 @@ class StageLoop:
         if isinstance(self._stage, KeyedStage):
             self._stage.forget(message.stream)
             del self._orders[message.stream]
-        self._attempts.pop(message.stream, None)
+            self._attempts[message.stream] = message.attempt + 1  # what still comes of this attempt comes too late
+        else:
+            self._attempts.pop(message.stream, None)
         ring = message.fields.get("ring")
         if isinstance(ring, Plain) and isinstance(ring.value, str):
             self._rings.forget(ring.value)
@@ -261,6 +270,12 @@ class StageLoop:
         }
         answer = replace(message, kind=kind, sender=self._sender_id, fields=kept)
         socket.send_multipart(encode(answer), copy=False)
+
+
+def _reason(error: Exception) -> str:
+    """An error as text that can travel."""
+    text = str(error) if isinstance(error, DiartMpError) else f"{type(error).__name__}: {error}"
+    return text.encode(errors="backslashreplace").decode()[:_MAX_REASON]
 
 
 def _window_of(message: Message) -> tuple[int, int]:

@@ -7,6 +7,7 @@ journal line, outputs, checkpoint; a new process that finds these files goes on 
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from diart_mp.audio.source import Source
 from diart_mp.audio.windows import Window, WindowPlan
 from diart_mp.config import Settings
 from diart_mp.errors import ProtocolError, StaleAudioError
-from diart_mp.messages import AudioRef, FieldValue, Message, Plain
+from diart_mp.messages import AudioRef, FieldValue, Message, Plain, shown
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime.journal import Journal, Position
@@ -30,6 +31,7 @@ from diart_mp.turns import Turn, Update
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
 _SPARE_WINDOWS = 4  # steps of room in the ring beyond what may be in flight
 _MAX_TURNS = 10_000  # in one result
+_MAX_POSITION = 1 << 41  # samples; 66 days at 384 kHz
 
 Report = Callable[..., None]
 
@@ -132,6 +134,7 @@ class OwnedStream:
         """Take no more audio; what is there is still diarized to its end. Idempotent."""
         if not self._input_ended:
             self._input_ended = True
+            self._tell_findings()
             self._source.close()
             self._plan.finish()
 
@@ -164,8 +167,6 @@ class OwnedStream:
         latency_ms = 1000 * (time.monotonic() - sent.captured)
         update = self._update(message, latency_ms)
         line = update_to_dict(update)
-        if ERROR in message.fields:
-            self._report("error", stream=self.name, seq=message.seq, text=str(message.plain(ERROR))[:1000])
         self._journal.append(line)
         self._outputs.write(update)
         self._keep_checkpoint(message)
@@ -173,10 +174,11 @@ class OwnedStream:
 
     def close(self) -> None:
         """Stop wherever it is: outputs are stitched up to the last result. Idempotent."""
-        self.end_input()
-        self._outputs.close()
-        self._journal.close()
-        self._ring.close()
+        with ExitStack() as stack:  # in this order, and each even if one before it fails
+            stack.callback(self._ring.close)
+            stack.callback(self._journal.close)
+            stack.callback(self._outputs.close)
+            self.end_input()
 
     @property
     def _end_sent(self) -> bool:
@@ -194,14 +196,18 @@ class OwnedStream:
         self._ring.write(block)
         self._plan.advance(len(block))
         self._captured.append((self._plan.samples, self._source.read_time))
+        self._tell_findings()
+        if self.live:
+            power = float(np.mean(np.square(block))) if len(block) else 0.0
+            self._report("level", stream=self.name, dbfs=10 * float(np.log10(max(power, 1e-12))))
+
+    def _tell_findings(self) -> None:
+        """What the source found out about its audio."""
         for gap in self._source.gaps():
             start, length = gap.position / self._settings.rate, gap.samples / self._settings.rate
             self._report("gap", stream=self.name, start=start, seconds=length, text=gap.reason)
         for text in self._source.warnings():
             self._report("note", stream=self.name, text=text)
-        if self.live:
-            power = float(np.mean(np.square(block))) if len(block) else 0.0
-            self._report("level", stream=self.name, dbfs=10 * float(np.log10(max(power, 1e-12))))
 
     def _add(self, window: Window) -> Sent:
         """Enter a window into the account; the silence that it needs at the stream's end goes into the ring."""
@@ -251,8 +257,12 @@ class OwnedStream:
 
     def _update(self, message: Message, latency_ms: float) -> Update:
         region, turns = (self._said, self._said), tuple[Turn, ...]()
-        if ERROR not in message.fields:
+        try:
+            if ERROR in message.fields:
+                raise ProtocolError(str(message.plain(ERROR)))
             region, turns = _parse_turns(message.plain("turns"))
+        except ProtocolError as error:  # the chunk is answered all the same, and is not sent again
+            self._report("error", stream=self.name, seq=message.seq, text=str(error)[:1000])
         self._said = region[1]
         return Update(self.name, message.seq, *region, self._settings.rate, turns, round(latency_ms, 3))
 
@@ -260,10 +270,12 @@ class OwnedStream:
         if message.seq % CHECKPOINT_EVERY != CHECKPOINT_EVERY - 1:
             return
         states = {
-            name.removeprefix(CHECKPOINT): message.array(name).tobytes()
-            for name in message.fields
-            if name.startswith(CHECKPOINT)
+            name.removeprefix(CHECKPOINT): value.tobytes()
+            for name, value in message.fields.items()
+            if name.startswith(CHECKPOINT) and isinstance(value, np.ndarray)
         }
+        if not states.keys() >= self._ledger.checkpoint.states.keys():
+            return  # a stage could not say its state: the older checkpoint stays, the chunks after it too
         self._ledger.settle(Checkpoint(message.seq, states))
         self._journal.save(self._position())
 
@@ -336,16 +348,20 @@ class OwnedStream:
 def _parse_turns(value: Any) -> tuple[tuple[int, int], tuple[Turn, ...]]:
     """Region and turns of a result; ProtocolError if it is malformed."""
     match value:
-        case {"region": [int(start), int(end)], "turns": list(rows)} if start <= end and len(rows) <= _MAX_TURNS:
+        case {"region": [start, end], "turns": list(rows)} if _is_range(start, end) and len(rows) <= _MAX_TURNS:
             turns = tuple(_parse_turn(row) for row in rows)
             return (start, end), turns
-    msg = f"'turns' must be {{region: [start, end], turns: [[start, end, speaker], ...]}}, not {value!r:.60}"
+    msg = f"'turns' must be {{region: [start, end], turns: [[start, end, speaker], ...]}}, not {shown(value)}"
     raise ProtocolError(msg)
 
 
 def _parse_turn(row: Any) -> Turn:
     match row:
-        case [int(start), int(end), str(speaker)] if start <= end and 0 < len(speaker) <= 256:
+        case [start, end, str(speaker)] if _is_range(start, end) and 0 < len(speaker) <= 256:
             return Turn(start, end, speaker)
-    msg = f"a turn must be [start, end, speaker], not {row!r:.60}"
+    msg = f"a turn must be [start, end, speaker], not {shown(row)}"
     raise ProtocolError(msg)
+
+
+def _is_range(start: Any, end: Any) -> bool:
+    return type(start) is int and type(end) is int and -_MAX_POSITION <= start <= end <= _MAX_POSITION

@@ -24,7 +24,7 @@ from diart_mp.topology import Topology
 from diart_mp.transport.link import make_socket
 
 _POLL_MS = 50
-_STOP_S = 2.0  # that a stage has to end after SIGTERM
+_STOP_S = 1.0  # that a stage has to end after SIGTERM
 _START_S = 300.0  # that a stage may take to be ready: a model may have to be downloaded
 _BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart in a row without any work done
 _BUDGET = 50  # restarts of one stage within _BUDGET_S

@@ -23,8 +23,8 @@ def readable(source: PushSource, timeout: float | None = 0) -> bool:
 
 
 def blocks_of(source: PushSource) -> Iterator[np.ndarray]:
-    """Blocks as they come, asleep between them."""
-    while readable(source, None) and (block := source.read()) is not None:
+    """Blocks as they come, asleep between them; it gives up after 5 s without one."""
+    while readable(source, 5) and (block := source.read()) is not None:
         yield block
 
 

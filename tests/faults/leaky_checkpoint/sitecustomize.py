@@ -12,7 +12,7 @@ class _Finder:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         module = sys.modules.get("diart_mp.blocks.aggregation")
         if module is not None and hasattr(module, "DelayedAggregation"):
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
             _sabotage(module.DelayedAggregation)
 
 
@@ -28,4 +28,4 @@ def _sabotage(aggregation: type) -> None:
     aggregation.state = state  # type: ignore[attr-defined]
 
 
-sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+sys.meta_path.insert(0, _Finder())
