@@ -161,7 +161,9 @@ class Owner:
             if update is not None:
                 self._control.progress.done += 1
                 self._wait_from_now(stream)
-                self.report("result", update=update_to_dict(update), rate=update.rate)
+                self.report(
+                    "result", update=update_to_dict(update), rate=update.rate, trace=[list(hop) for hop in message.trace]
+                )
             if stream.complete:
                 self._finished(stream)
 

@@ -214,7 +214,7 @@ class OwnedStream:
         end = window.start + self._settings.duration
         missing = end + self._settings.duration - self._ring.head
         if missing > 0:
-            self._ring.write(np.zeros(missing, np.float32))
+            self._ring.pad(missing)
         captured = self._captured_at(min(end, self._plan.samples))
         if window.skipped:
             self._report("skipped", stream=self.name, seq=self._ledger.next, windows=window.skipped)

@@ -1,7 +1,7 @@
 """The shared-memory audio ring: written once by the owner of a stream, read in place by the stages on its host.
 
 Layout of the file: a header of eight little-endian 64-bit words (magic, generation, capacity, window, tail, head,
-rate, 0), padded to one page, then ``capacity + window`` float32 samples. Sample ``i`` lies at ``i % capacity`` and,
+rate, end: where silence was appended to a stream that is over, 0 before), padded to one page, then ``capacity + window`` float32 samples. Sample ``i`` lies at ``i % capacity`` and,
 where that is below ``window``, once more at ``i % capacity + capacity``: so every range of up to ``window``
 samples is contiguous and a reader gets a NumPy view, no copy, while the writer copies only what is new.
 
@@ -31,7 +31,7 @@ _MAGIC = 0x31676E6972_706D  # "mpring1"
 _HEADER = 4096  # bytes: one page, so that the samples are page-aligned
 _NAME = re.compile(r"diart-mp-[A-Za-z0-9._-]{1,200}")
 _MAX_OPEN = 64  # rings that a reader keeps mapped
-_GENERATION, _CAPACITY, _WINDOW, _TAIL, _HEAD, _RATE = range(1, 7)
+_GENERATION, _CAPACITY, _WINDOW, _TAIL, _HEAD, _RATE, _END = range(1, 8)
 
 Samples = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ class RingWriter:
         self.path = ring_directory() / name
         size = _HEADER + 4 * (capacity + window)
         self._map = _create(self.path, size)
-        self._words: Any = memoryview(self._map).cast("Q")
+        self._words: Any = memoryview(self._map)[:_HEADER].cast("Q")
         self._samples: Samples = np.frombuffer(self._map, np.float32, offset=_HEADER)
         self.head = first
         tail = max(0, first - window)
@@ -71,6 +71,11 @@ class RingWriter:
         """Append mono float32 samples; the oldest ones beyond ``capacity`` are gone from then on."""
         for begin in range(0, len(samples), self.window):
             self._write(samples[begin : begin + self.window])
+
+    def pad(self, count: int) -> None:
+        """Append ``count`` samples of silence to a stream that has ended."""
+        self._words[_END] = self._words[_END] or self.head
+        self.write(np.zeros(count, np.float32))
 
     def _write(self, samples: Samples) -> None:
         head, count = self.head, len(samples)
@@ -119,9 +124,9 @@ class RingReader:
         return self._holds(self._ring(reference)[0], reference)
 
     def tail_from(self, reference: AudioRef, first: int) -> Samples:
-        """A copy of all samples from ``first`` on that the ring has; StaleAudioError if the first is not there any more."""
+        """A copy of all samples of the stream from ``first`` on; StaleAudioError if the first is not there any more."""
         words, _ = self._ring(reference)
-        head, window = int(words[_HEAD]), int(words[_WINDOW])
+        head, window = int(words[_END] or words[_HEAD]), int(words[_WINDOW])
         parts = [
             self.view(AudioRef(reference.ring, reference.generation, begin, min(window, head - begin))).copy()
             for begin in range(first, head, window)
