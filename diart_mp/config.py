@@ -109,7 +109,7 @@ def check_names(values: Mapping[str, Any], known: Mapping[str, Any], what: str) 
         if name not in known:
             near = difflib.get_close_matches(str(name), list(known), n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
-            msg = f"unknown {what} '{name}'{hint}"
+            msg = f"unknown {what} {name!r:.80}{hint}"
             raise UsageError(msg)
 
 

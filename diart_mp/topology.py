@@ -46,7 +46,9 @@ class StageConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """What is captured: kind "file" (``path``), "microphone" (``device``) or "pcm" (raw samples on file descriptor ``fd``)."""
+    """What is captured: kind "file" (``path``), "microphone" (``device``), "pcm" (raw samples on file descriptor ``fd``) or
+    "paced" (a file played at live pace, from ``delay_ms`` on).
+    """
 
     kind: str
     name: str
@@ -57,22 +59,31 @@ class SourceConfig:
     encoding: str = "s16le"
     input_rate: int = 16_000
     channels: int = 1
+    delay_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a capture stage does: diarize ``sources`` with ``settings`` and write ``formats`` into ``output``."""
+    """What a capture stage does: diarize ``sources`` with ``settings`` and write ``formats`` into ``output``.
+
+    ``jobs`` recordings are diarized at a time.
+    """
 
     sources: tuple[SourceConfig, ...]
     settings: Settings
     output: str = ""
     formats: tuple[str, ...] = ()
     force: bool = False
+    jobs: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """The whole pipeline of one run. ``directory`` holds its sockets and journals, ``control`` is the supervisor's socket."""
+    """The whole pipeline of one run.
+
+    ``directory`` holds its sockets and journals, ``control`` is the supervisor's socket. A stage counts as hung when it gives no
+    sign of life for ``silence_s`` (stopped, or deadlocked), or works on one batch for ``stuck_s``; a hung stage is replaced.
+    """
 
     run: str
     directory: str
@@ -80,6 +91,8 @@ class Topology:
     results: str
     control: str = ""
     max_in_flight: int = 16
+    silence_s: float = 5.0
+    stuck_s: float = 60.0
     job: Job | None = field(default=None)
 
     def stage(self, name: str) -> StageConfig:

@@ -41,7 +41,11 @@ def open_source(config: SourceConfig, rate: int) -> Source:
             rate=rate,
             channel=channel,
         )
-    msg = f"unknown kind of source '{config.kind}'; known: file, microphone, pcm"
+    if config.kind == "paced":
+        from diart_mp.audio.paced import PacedSource
+
+        return PacedSource(Path(config.path), rate=rate, channel=channel, delay_s=config.delay_ms / 1000)
+    msg = f"unknown kind of source '{config.kind}'; known: file, microphone, pcm, paced"
     raise UsageError(msg)
 
 
@@ -70,7 +74,8 @@ class Capture:
         if shown is None:
             return
         sources = enumerate(self._job.sources)
-        jobs = sum(source.kind != "file" for source in self._job.sources) or 1
+        others = sum(source.kind != "file" for source in self._job.sources)  # these cannot wait
+        jobs = max(1, others, self._job.jobs)
         self._owner.run([self._opener(index, config, shown) for index, config in sources], jobs=jobs)
         self._owner.report("finished")
 

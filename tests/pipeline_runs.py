@@ -49,6 +49,7 @@ def run(
     models: Models | None = None,
     environment: Mapping[str, str] | None = None,
     each_step: Callable[[LocalPipeline, Run], None] | None = None,
+    **limits: Any,
 ) -> Run:
     """Diarize ``audio`` into ``output`` (RTTM and JSON lines) while processes die as ``kills`` say."""
     job = Job(
@@ -64,7 +65,7 @@ def run(
         if event["event"] == "result":
             done.shown.append(event["update"]["seq"])
 
-    with LocalPipeline(job, models or Models(), on_event=on_event, environment=environment) as pipeline:
+    with LocalPipeline(job, models or Models(), on_event=on_event, environment=environment, **limits) as pipeline:
 
         def step() -> None:
             pids = pipeline.supervisor.pids()

@@ -13,10 +13,14 @@ from diart_mp.config import Settings
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Samples [start, start + duration) of a stream; ``skipped`` windows before it were left out (live overload)."""
+    """Samples [start, start + duration) of a stream.
+
+    In live overload ``skipped`` windows before it were left out, and ``uncovered`` samples are in no window at all.
+    """
 
     start: int
     skipped: int = 0
+    uncovered: int = 0
 
 
 class WindowPlan:
@@ -74,19 +78,22 @@ class WindowPlan:
 
         ``newest`` skips to the newest complete window (a live stream whose results come too late), as long as
         that leaves no sample uncovered: consecutive windows never lie more than ``duration`` apart, and the
-        first window is never left out.
+        first window is never left out. Only when a whole window would still wait behind are samples given up.
         """
         start = self._peek()
         if start is None:
             return None
-        skipped = 0
+        skipped = uncovered = 0
         if newest and start != self.origin:
             reach = start - self._step + self._duration  # the previous window's end
-            last = min(self.samples - self._duration, reach)
+            last = self.samples - self._duration
+            if last <= reach + self._duration:
+                last = min(last, reach)
             skipped = max(0, (last - start) // self._step)
+            uncovered = max(0, start + skipped * self._step - reach)
         start += skipped * self._step
         self._next = start + self._step
-        return Window(start, skipped)
+        return Window(start, skipped, uncovered)
 
     def _peek(self) -> int | None:
         """Start of the next window if it can be given out."""

@@ -162,14 +162,15 @@ def _check_names(sources: Sequence[SourceConfig]) -> None:
 
 def _source(name: str, channel: int, values: Mapping[str, Any]) -> SourceConfig:
     if name == "-":
-        if sys.stdin.isatty():
-            msg = "- reads raw audio from standard input, which is a terminal: pipe samples into it, or use --mic"
+        if sys.stdin is None or sys.stdin.isatty():
+            what = "closed" if sys.stdin is None else "a terminal"
+            msg = f"- reads raw audio from standard input, which is {what}: pipe samples into it, or use --mic"
             raise UsageError(msg)
         return SourceConfig(
             kind="pcm",
             name="stdin",
             channel=channel,
-            fd=sys.stdin.fileno(),
+            fd=os.dup(sys.stdin.fileno()),  # capture gets it under the same number, and its own 0 is nothing
             encoding=values["input_format"],
             input_rate=values["input_rate"],
             channels=values["input_channels"],

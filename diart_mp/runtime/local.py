@@ -60,12 +60,13 @@ class LocalPipeline:
         on_event: OnEvent,
         inherit: tuple[int, ...] = (),
         environment: Mapping[str, str] | None = None,
-        max_in_flight: int = 16,
+        **limits: Any,
     ) -> None:
+        """``limits``: max_in_flight, silence_s and stuck_s of the topology."""
         self.summary = RunSummary()
         self._on_event = on_event
         self._directory = RunDirectory()
-        topology = make_topology(self._directory, job, models, max_in_flight=max_in_flight)
+        topology = make_topology(self._directory, job, models, **limits)
         file = self._directory.path / "topology.toml"
         topology.write(file)
         self.supervisor = Supervisor(topology, file, on_event=self._event, inherit=inherit, environment=environment)
@@ -106,7 +107,7 @@ class LocalPipeline:
         self._on_event(event)
 
 
-def make_topology(directory: RunDirectory, job: Job, models: Models, *, max_in_flight: int) -> Topology:
+def make_topology(directory: RunDirectory, job: Job, models: Models, **limits: Any) -> Topology:
     """The default chain with Unix sockets in the run folder."""
 
     def endpoint(name: str) -> str:
@@ -130,6 +131,6 @@ def make_topology(directory: RunDirectory, job: Job, models: Models, *, max_in_f
         stages=stages,
         results=endpoint("results"),
         control=endpoint("control"),
-        max_in_flight=max_in_flight,
         job=job,
+        **limits,
     )

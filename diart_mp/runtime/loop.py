@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ import zmq
 
 from diart_mp.errors import DiartMpError, ProtocolError, StaleAudioError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain, decode, encode
+from diart_mp.runtime.activity import Activity, activity_file
 from diart_mp.runtime.control import StageControl
+from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.order import RESTORE, StreamOrder
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
 from diart_mp.topology import Topology
@@ -68,6 +71,9 @@ class StageLoop:
         self._queue: deque[tuple[Message, int]] = deque()  # with the time of arrival, monotonic ns
         self._attempts: OrderedDict[str, int] = OrderedDict()
         self._orders: dict[str, StreamOrder] = {}
+        self._activity = Activity(activity_file(Path(topology.directory), stage.name, replica))
+        self._suspects = self._activity.suspects
+        self._faults = faults_of(stage.name)
         self._stopping = False
 
     def run(self) -> None:
@@ -95,6 +101,7 @@ class StageLoop:
             self._sender.close()
         for socket in self._replies.values():
             socket.close()
+        self._activity.close()
 
     def _on_signal(self, *_: object) -> None:
         self._stopping = True
@@ -156,22 +163,29 @@ class StageLoop:
                 if not batch:
                     self._end(self._queue.popleft()[0])
                 break
-            if batch and _window_of(self._queue[0][0]) != _window_of(batch[0][0]):
-                break  # windows of different lengths are no batch
+            if batch and not self._may_join(self._queue[0][0], batch[0][0]):
+                break
             batch.append(self._queue.popleft())
         if not batch:
             return bool(self._queue)
         progress = self._control.progress
         progress.busy_since = time.monotonic()
+        self._activity.begin([(message.stream, message.seq) for message, _ in batch if ERROR not in message.fields])
         started = time.monotonic_ns()
         answers = self._answers([message for message, _ in batch])
         for (message, arrived), fields in zip(batch, answers, strict=True):
             trace = (self._stage.name, self._replica, arrived, started, time.monotonic_ns(), len(batch))
             self._pass_on(message, {**fields, **self._checkpoint(message)}, trace)
+        self._activity.end()
         progress.busy_since = None
         progress.done += len(batch)
         self._free(len(batch))
         return True
+
+    def _may_join(self, message: Message, first: Message) -> bool:
+        """Windows of different lengths are no batch, and what an earlier process may have died of is done alone."""
+        alone = (message.stream, message.seq) in self._suspects or (first.stream, first.seq) in self._suspects
+        return not alone and _window_of(message) == _window_of(first)
 
     def _count(self, what: str) -> None:
         counters = self._control.progress.counters
@@ -198,6 +212,7 @@ class StageLoop:
             field = first.fields.get(f"{RESTORE}.{stage.name}")
             stage.restore(first.stream, field.tobytes() if isinstance(field, np.ndarray) else None)
         sound = [message for message in messages if ERROR not in message.fields]
+        strike(self._faults, [message.seq for message in sound])
         given = stage.process([Chunk(message, self._rings) for message in sound]) if sound else []
         if len(given) != len(sound):
             msg = f"{stage.name} gave {len(given)} answers to {len(sound)} chunks; it must answer each one"

@@ -90,10 +90,12 @@ class Owner:
     def _step(self) -> None:
         """One turn: feed the streams, wait for something to happen, deal with it."""
         busy = False
+        self._control.progress.busy_since = time.monotonic()
         for stream in list(self._streams.values()):
             busy |= self._feed(stream)
             if stream.complete:
                 self._finished(stream)
+        self._control.progress.busy_since = None
         self._poll(0 if busy else _POLL_MS)
         self._obey()
         self._sender.receive()
@@ -139,6 +141,10 @@ class Owner:
                 self._draining = True
                 for stream in self._streams.values():
                     stream.end_input()
+            elif command["kind"] == "set_aside":
+                named = self._streams.get(str(command.get("stream")))
+                if named is not None:
+                    named.set_aside(int(command["seq"]), str(command["text"]))
             elif command["kind"] == "restarted":
                 for stream in self._streams.values():
                     self._replay(stream)
@@ -162,7 +168,10 @@ class Owner:
                 self._control.progress.done += 1
                 self._wait_from_now(stream)
                 self.report(
-                    "result", update=update_to_dict(update), rate=update.rate, trace=[list(hop) for hop in message.trace]
+                    "result",
+                    update=update_to_dict(update),
+                    rate=update.rate,
+                    trace=[list(hop) for hop in message.trace],
                 )
             if stream.complete:
                 self._finished(stream)

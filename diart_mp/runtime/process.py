@@ -42,6 +42,7 @@ class _Runnable(Protocol):
 def run_stage(name: str, topology_file: Path, *, epoch: int, guard: int | None = None) -> int:
     """Run stage ``name`` ("segmentation", or "segmentation/1" for a replica) until it is told to stop; its exit code."""
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # the supervisor asks a hung stage where it hangs
     if guard is not None:
         threading.Thread(target=_end_with_supervisor, args=(guard,), name="guard", daemon=True).start()
     topology = Topology.read(topology_file)

@@ -25,12 +25,14 @@ from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
 from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR
 from diart_mp.runtime.order import RESTORE
+from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter
 from diart_mp.turns import Turn, Update
 
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
 _SPARE_WINDOWS = 4  # steps of room in the ring beyond what may be in flight
 _MAX_TURNS = 10_000  # in one result
+_MAX_TEXT = 1000  # characters of an error
 _MAX_POSITION = 1 << 41  # samples; 66 days at 384 kHz
 
 Report = Callable[..., None]
@@ -64,6 +66,7 @@ class OwnedStream:
         checkpoint = position.checkpoint if position else Checkpoint()
         self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
         self._plan = WindowPlan(settings)
+        self._pace = Pace(settings)
         self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
         self._outputs = open_outputs(self._journal.resumed)
         self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
@@ -73,6 +76,7 @@ class OwnedStream:
             update = update_from_dict(line, rate=settings.rate)
             self._outputs.write(update)
             self._said = update.end
+        self._aside: dict[int, str] = {}
         self._input_ended = False
         self.complete = False
 
@@ -140,9 +144,9 @@ class OwnedStream:
 
     def next_message(self) -> Message | None:
         """The next chunk, or the end of the stream, if one may be sent now."""
-        if self._end_sent or not self._ledger.has_room:
+        if self._end_sent or not self._has_room:
             return None
-        window = self._plan.take(newest=self.live and self._is_behind())
+        window = self._plan.take(newest=self.live and self._pace.is_behind(self._plan.backlog))
         if window is not None:
             return self._chunk(self._add(window))
         if not self._plan.finished:
@@ -151,6 +155,10 @@ class OwnedStream:
             self._complete()
             return None
         return self._end(self._ledger.add(self._plan.samples, time.monotonic(), end=True))
+
+    def set_aside(self, seq: int, text: str) -> None:
+        """Chunk ``seq`` kills whoever works on it: from now on it goes through the chain as an error, untouched."""
+        self._aside[seq] = text
 
     def replay(self) -> list[Message]:
         """Everything after the newest checkpoint, to be sent again after a fault."""
@@ -164,7 +172,9 @@ class OwnedStream:
         if sent.end:
             self._complete()
             return None
-        latency_ms = 1000 * (time.monotonic() - sent.captured)
+        now = time.monotonic()
+        latency_ms = 1000 * (now - sent.captured)
+        self._pace.answered(now, still_waiting=self.waiting)
         update = self._update(message, latency_ms)
         line = update_to_dict(update)
         self._journal.append(line)
@@ -185,12 +195,14 @@ class OwnedStream:
         newest = self._ledger.newest
         return self.complete or (newest is not None and newest.end)
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether another chunk may be sent; of a live stream only as many as will be answered soon."""
+        too_many = self.live and self._ledger.in_flight >= self._pace.limit
+        return self._ledger.has_room and not too_many
+
     def _wants_audio(self) -> bool:
         return self._ledger.has_room and not self._plan.ready
-
-    def _is_behind(self) -> bool:
-        """Whether half a window of audio waits although chunks may be sent: results come too late for a live stream."""
-        return self._plan.backlog > self._settings.duration // 2
 
     def _append(self, block: NDArray[np.float32]) -> None:
         self._ring.write(block)
@@ -211,6 +223,7 @@ class OwnedStream:
 
     def _add(self, window: Window) -> Sent:
         """Enter a window into the account; the silence that it needs at the stream's end goes into the ring."""
+        rate = self._settings.rate
         end = window.start + self._settings.duration
         missing = end + self._settings.duration - self._ring.head
         if missing > 0:
@@ -218,6 +231,10 @@ class OwnedStream:
         captured = self._captured_at(min(end, self._plan.samples))
         if window.skipped:
             self._report("skipped", stream=self.name, seq=self._ledger.next, windows=window.skipped)
+        if window.uncovered:
+            begin, length = (window.start - window.uncovered) / rate, window.uncovered / rate
+            self._report("gap", stream=self.name, start=begin, seconds=length, text="not diarized, overload")
+        self._pace.sent(time.monotonic())
         return self._ledger.add(window.start, captured)
 
     def _captured_at(self, sample: int) -> float:
@@ -231,6 +248,8 @@ class OwnedStream:
             "audio": self._ring.reference(sent.start + duration, duration),
             "settings": Plain(self._settings.to_map()),
         }
+        if sent.seq in self._aside:
+            fields[ERROR] = Plain(self._aside[sent.seq])
         return self._message("chunk", sent, fields)
 
     def _end(self, sent: Sent) -> Message:
@@ -262,7 +281,9 @@ class OwnedStream:
                 raise ProtocolError(str(message.plain(ERROR)))
             region, turns = _parse_turns(message.plain("turns"))
         except ProtocolError as error:  # the chunk is answered all the same, and is not sent again
-            self._report("error", stream=self.name, seq=message.seq, text=str(error)[:1000])
+            where = max(0, message.start) / self._settings.rate
+            text = f"{self.name}: chunk {message.seq} (from {where:.1f} s) was not diarized: {error}"
+            self._report("error", stream=self.name, seq=message.seq, text=text[:_MAX_TEXT])
         self._said = region[1]
         return Update(self.name, message.seq, *region, self._settings.rate, turns, round(latency_ms, 3))
 

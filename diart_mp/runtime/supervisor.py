@@ -8,6 +8,7 @@ exit of the process, never by silence alone. Runs in the process of ``diart-mp r
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,11 +21,18 @@ import zmq
 
 from diart_mp.errors import ProtocolError, StageError
 from diart_mp.messages import pack_control, unpack_control
+from diart_mp.runtime.activity import activity_file, read_activity
 from diart_mp.topology import Topology
 from diart_mp.transport.link import make_socket
 
 _POLL_MS = 50
 _STOP_S = 1.0  # that a stage has to end after SIGTERM
+_LATE_S = (
+    1.0  # between two looks of the supervisor itself from which silence proves nothing: the whole machine was held up
+)
+_DUMP_S = 0.3  # that a hung stage has to write down where it hangs
+_CRASHES = 3  # of one chunk before it is set aside
+_KILLED_WEIGHT = 0.25  # of a SIGKILL, which mostly comes from outside and is not the chunk's fault
 _START_S = 300.0  # that a stage may take to be ready: a model may have to be downloaded
 _BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart in a row without any work done
 _BUDGET = 50  # restarts of one stage within _BUDGET_S
@@ -58,6 +66,8 @@ class _Process:
     restarts: list[float] = field(default_factory=list)  # monotonic s
     in_a_row: int = 0  # restarts since the stage last did anything
     beat: Mapping[str, Any] = field(default_factory=dict)
+    heard_at: float = 0.0  # monotonic s of the last beat
+    hung: str = ""  # why the present process is being killed
 
     @property
     def label(self) -> str:
@@ -90,6 +100,8 @@ class Supervisor:
             _Process(stage.name, replica) for stage in topology.stages for replica in range(stage.replicas)
         ]
         self._epoch = 0
+        self._looked_at = time.monotonic()
+        self._crashes: dict[tuple[str, str, int], float] = {}  # (stage, stream, seq): deaths, weighted
         self._stopping = False
         self._shown: dict[str, int] = {}  # stream: last seq that the view has seen
         self._begun = False
@@ -117,6 +129,10 @@ class Supervisor:
             for identity, frames in self._messages():
                 self._on_message(identity, frames)
         now = time.monotonic()
+        if now - self._looked_at > _LATE_S:
+            for process in self._processes:
+                process.heard_at = now
+        self._looked_at = now
         for process in self._processes:
             self._watch(process, now)
         if not self._begun and all(process.ready for process in self._processes):
@@ -159,7 +175,8 @@ class Supervisor:
     def _spawn(self, process: _Process) -> None:
         self._epoch += 1
         process.epoch, process.ready, process.restart_at, process.beat = self._epoch, False, None, {}
-        process.started_at = time.monotonic()
+        process.started_at = process.heard_at = time.monotonic()
+        process.hung = ""
         process.log = Path(self._topology.directory) / f"{process.name}-{process.replica}-{process.epoch}.log"
         config = self._topology.stage(process.name)
         # One process, one core: numeric libraries must not start a thread per core in each stage.
@@ -193,7 +210,7 @@ class Supervisor:
         if process is None:
             return  # an older epoch of a stage, or a stranger
         if message["kind"] == "beat":
-            process.beat = message
+            process.beat, process.heard_at = message, time.monotonic()
         elif message["kind"] == "ready":
             self._on_ready(process)
         elif message["kind"] == "event":
@@ -249,6 +266,29 @@ class Supervisor:
         elif not process.ready and now - process.started_at > _START_S:
             msg = f"{process.label} was not ready {_START_S:.0f} s after its start; its log ends: {_tail(process.log)}"
             raise StageError(msg)
+        elif not process.hung and (reason := self._hangs(process, now)):
+            self._end_hung(process, reason)
+
+    def _hangs(self, process: _Process, now: float) -> str:
+        """Why a living process counts as hung, empty if it does not. Silence or one endless batch; never mere slowness."""
+        silent = now - process.heard_at
+        if process.beat and silent > self._topology.silence_s:
+            return f"gave no sign of life for {silent:.1f} s"
+        busy = float(process.beat.get("busy_s", 0.0))
+        return f"has worked on one batch for {busy:.0f} s" if busy > self._topology.stuck_s else ""
+
+    @staticmethod
+    def _end_hung(process: _Process, reason: str) -> None:
+        """Have it write its stacks to its log, then kill it; what follows is what follows any death."""
+        process.hung = reason
+        running = process.process
+        if running is None:
+            return
+        running.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(_DUMP_S)
+        running.kill()
+        running.wait()
 
     def _on_exit(self, process: _Process, code: int, now: float) -> None:
         process.process = None
@@ -260,23 +300,42 @@ class Supervisor:
             return
         process.restarts = [at for at in process.restarts if now - at < _BUDGET_S]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        how = f"{process.hung}, so it was killed" if process.hung else how
         last = _tail(process.log)
         if len(process.restarts) >= _BUDGET or (not process.ready and code > 0):
             often = f" after {len(process.restarts)} restarts" if process.restarts else ""
             msg = f"{process.label} {how}{often}: {last or 'it left no message'}"
             raise StageError(msg)
+        self._set_aside(process, code)
         process.in_a_row = 0 if process.beat.get("done") else process.in_a_row + 1
         pause = _BACK_OFF_S[min(process.in_a_row, len(_BACK_OFF_S) - 1)]
         process.restarts.append(now)
         process.restart_at = now + pause
         self.restarts += 1
         text = f"{process.label} {how}; restarting it"
-        self._on_event({"event": "restart", "stage": process.label, "text": text, "log": last})
+        self._on_event({"event": "restart", "stage": process.label, "text": text, "log": _log_lines(process.log)})
+
+    def _set_aside(self, process: _Process, code: int) -> None:
+        """Count the death against the chunks that the stage was working on; one that has killed too often is left out."""
+        weight = _KILLED_WEIGHT if code == -signal.SIGKILL and not process.hung else 1.0
+        file = activity_file(Path(self._topology.directory), process.name, process.replica)
+        for stream, seq in read_activity(file):
+            key = (process.name, stream, seq)
+            self._crashes[key] = self._crashes.get(key, 0.0) + weight
+            if self._crashes[key] >= _CRASHES:
+                text = f"chunk {seq} was set aside: {process.label} died {_CRASHES} times while working on it"
+                self._tell(self._owners(), "set_aside", stream=stream, seq=seq, text=text)
+                process.restarts = process.restarts[: -_CRASHES + 1]
+
+
+def _log_lines(log: Path | None) -> list[str]:
+    """The last lines that a stage wrote to its standard error."""
+    if log is None or not log.exists():
+        return []
+    return [line for line in log.read_text(errors="replace").splitlines()[-_STDERR_LINES:] if line.strip()]
 
 
 def _tail(log: Path | None) -> str:
-    """The last line that a stage wrote to its standard error."""
-    if log is None or not log.exists():
-        return ""
-    lines = [line for line in log.read_text(errors="replace").splitlines()[-_STDERR_LINES:] if line.strip()]
+    """The last of these lines."""
+    lines = _log_lines(log)
     return lines[-1].strip() if lines else ""

@@ -1,9 +1,10 @@
 """The shared-memory audio ring: written once by the owner of a stream, read in place by the stages on its host.
 
 Layout of the file: a header of eight little-endian 64-bit words (magic, generation, capacity, window, tail, head,
-rate, end: where silence was appended to a stream that is over, 0 before), padded to one page, then ``capacity + window`` float32 samples. Sample ``i`` lies at ``i % capacity`` and,
-where that is below ``window``, once more at ``i % capacity + capacity``: so every range of up to ``window``
-samples is contiguous and a reader gets a NumPy view, no copy, while the writer copies only what is new.
+rate, end: where a stream that is over was padded with silence, else 0), padded to one page, then
+``capacity + window`` float32 samples. Sample ``i`` lies at ``i % capacity`` and, where that is below ``window``,
+once more at ``i % capacity + capacity``: so every range of up to ``window`` samples is contiguous and a reader gets a
+NumPy view, no copy, while the writer copies only what is new.
 
 Readers write nothing. [tail, head) are the samples that are there: the writer moves ``tail`` before it
 overwrites and ``head`` after it wrote, and a reader compares before and after it used a range. What may be
