@@ -17,6 +17,14 @@ from diart_mp.errors import OutputError, UsageError
 VERSION = 1
 CHAIN = ("capture", "segmentation", "embedding", "clustering")
 _PREFIXES = ("ipc://", "tcp://")
+_LOOPBACK = ("tcp://127.", "tcp://localhost:", "tcp://[::1]:")
+
+
+def leaves_host(endpoint: str) -> bool:
+    """Whether what goes through ``endpoint`` cannot count on shared memory at the other end."""
+    return endpoint.startswith("tcp://")
+
+
 _MAX_REPLICAS = 100
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a stage: part of file names, socket identities and messages
 _OWN_FILE = "surrogateescape"  # a topology may name files whose names are no UTF-8; their bytes are kept
@@ -83,6 +91,7 @@ class Topology:
 
     ``directory`` holds its sockets and journals, ``control`` is the supervisor's socket. A stage counts as hung when it gives no
     sign of life for ``silence_s`` (stopped, or deadlocked), or works on one batch for ``stuck_s``; a hung stage is replaced.
+    TCP endpoints other than loopback ones carry audio in the clear, so they must be allowed by ``insecure = true``.
     """
 
     run: str
@@ -93,6 +102,7 @@ class Topology:
     max_in_flight: int = 16
     silence_s: float = 5.0
     stuck_s: float = 60.0
+    insecure: bool = False
     job: Job | None = field(default=None)
 
     def stage(self, name: str) -> StageConfig:
@@ -245,6 +255,9 @@ def _check_endpoints(topology: Topology) -> None:
     for endpoint in endpoints:
         if not endpoint.startswith(_PREFIXES):
             msg = f"an endpoint must begin with {' or '.join(_PREFIXES)}, not '{endpoint}'"
+            raise UsageError(msg)
+        if leaves_host(endpoint) and not endpoint.startswith(_LOOPBACK) and not topology.insecure:
+            msg = f"{endpoint} would carry audio over the network in the clear; say 'insecure = true' if that is wanted"
             raise UsageError(msg)
         if endpoints.count(endpoint) > 1:
             msg = f"two stages listen at {endpoint}; give each an endpoint of its own"

@@ -1,5 +1,6 @@
 """``diart-mp stage``: one stage as a process of its own. Started by ``diart-mp run``, by systemd, or by hand."""
 
+import time
 from pathlib import Path
 
 import click
@@ -14,16 +15,11 @@ import click
     required=True,
     help="The pipeline that the stage is part of.",
 )
-@click.option(
-    "--epoch",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Number of this start; grows with each restart.",
-)
+@click.option("--epoch", type=click.IntRange(1), help="Number of this start; must grow. Default: the clock.")
 @click.option("--guard", type=int, hidden=True, help="Descriptor of a pipe that ends when the supervisor does.")
-def command(name: str, topology: Path, epoch: int, guard: int | None) -> int:
+def command(name: str, topology: Path, epoch: int | None, guard: int | None) -> int:
     """Run stage NAME (capture, segmentation, embedding, clustering; NAME/1 for a replica) of a topology."""
     from diart_mp.runtime.process import run_stage
 
-    return run_stage(name, topology, epoch=epoch, guard=guard)
+    # A stage that nobody counts the starts of still must not be taken for the one before it.
+    return run_stage(name, topology, epoch=epoch or int(time.time()), guard=guard)

@@ -5,6 +5,7 @@ stage is heard while it computes; they carry a progress counter, by which the su
 Without a supervisor (a stage started by systemd, say) nothing is sent and nothing comes. Runs in every stage process.
 """
 
+import logging
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from diart_mp.messages import pack_control, unpack_control
 from diart_mp.transport.link import make_socket
 
 BEAT_S = 0.1
+_LOG = logging.getLogger(__name__)
 
 
 class Progress:
@@ -54,9 +56,11 @@ class StageControl:
             self._thread.start()
 
     def send(self, kind: str, **values: Any) -> None:
-        """Tell the supervisor something."""
+        """Tell the supervisor something; what is meant for people goes to the log where there is none."""
         if self.socket is not None:
             self.socket.send(pack_control(kind, **self._who, **values))
+        elif "text" in values:
+            _LOG.warning("%s: %s", values.get("stream") or self._who["stage"], values["text"])
 
     def ready(self) -> None:
         """The stage can take chunks."""

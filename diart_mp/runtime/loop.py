@@ -27,7 +27,7 @@ from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.order import RESTORE, StreamOrder
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
-from diart_mp.topology import Topology
+from diart_mp.topology import Topology, leaves_host
 from diart_mp.transport.link import Receiver, Sender, make_socket
 from diart_mp.transport.ring import RingReader
 
@@ -56,6 +56,7 @@ class StageLoop:
         self._stage, self._control, self._context = stage, control, context
         self._sender_id = (stage.name, epoch)
         self._replica = replica
+        self._rings = RingReader()
         self._batch = 1 if isinstance(stage, KeyedStage) else config.max_batch
         upstream = topology.before(stage.name).endpoints()
         self._receiver = Receiver(
@@ -64,10 +65,11 @@ class StageLoop:
         self._sender: Sender | None = None
         if after is not None:
             shards = after.replicas if after.keyed else 0
-            self._sender = Sender(context, config.endpoint(replica), stage=stage.name, epoch=epoch, shards=shards)
+            endpoint = config.endpoint(replica)
+            inline = self._rings.inline if leaves_host(endpoint) else None
+            self._sender = Sender(context, endpoint, stage=stage.name, epoch=epoch, shards=shards, inline=inline)
         self._owners = {topology.results}
         self._replies: dict[str, zmq.Socket[bytes]] = {}
-        self._rings = RingReader()
         self._queue: deque[tuple[Message, int]] = deque()  # with the time of arrival, monotonic ns
         self._attempts: OrderedDict[str, int] = OrderedDict()
         self._orders: dict[str, StreamOrder] = {}

@@ -17,8 +17,9 @@ from diart_mp.messages import decode
 from diart_mp.outputs.events import update_to_dict
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.stream import OwnedStream
-from diart_mp.topology import Topology
+from diart_mp.topology import Topology, leaves_host
 from diart_mp.transport.link import Sender, listen, make_socket
+from diart_mp.transport.ring import RingReader
 
 _POLL_MS = 100
 _PATIENCE_S = 10.0  # without any result before everything in flight is sent again; doubles each time it does not help
@@ -43,7 +44,9 @@ class Owner:
         after = topology.after(stage)
         shards = after.replicas if after is not None and after.keyed else 0
         self._control = control
-        self._sender = Sender(context, topology.stage(stage).bind, stage=stage, epoch=epoch, shards=shards)
+        endpoint = topology.stage(stage).bind
+        inline = RingReader().inline if leaves_host(endpoint) else None
+        self._sender = Sender(context, endpoint, stage=stage, epoch=epoch, shards=shards, inline=inline)
         self._results = make_socket(context, zmq.ROUTER)
         listen(self._results, topology.results)
         self._streams: dict[str, OwnedStream] = {}

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import zmq
 
 from diart_mp.config import check_names
-from diart_mp.errors import DiartMpError, UsageError
+from diart_mp.errors import DiartMpError, OutputError, UsageError
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.stage import Stage
@@ -46,6 +46,7 @@ def run_stage(name: str, topology_file: Path, *, epoch: int, guard: int | None =
     if guard is not None:
         threading.Thread(target=_end_with_supervisor, args=(guard,), name="guard", daemon=True).start()
     topology = Topology.read(topology_file)
+    make_directory(Path(topology.directory))
     name, _, number = name.partition("/")
     replica = _replica(number, topology.stage(name))
     _set_title(name, replica, topology.stage(name).replicas)
@@ -63,6 +64,15 @@ def run_stage(name: str, topology_file: Path, *, epoch: int, guard: int | None =
     finally:
         control.close()
         context.destroy(linger=1000)
+
+
+def make_directory(path: Path) -> None:
+    """Make the run folder where no supervisor has; OutputError if that cannot be."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make the folder {path} of the topology: {error.strerror}"
+        raise OutputError(msg) from error
 
 
 def _run(make: Callable[[], _Runnable], control: StageControl) -> int:

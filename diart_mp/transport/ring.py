@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diart_mp.errors import OutputError, StaleAudioError
-from diart_mp.messages import AudioRef
+from diart_mp.messages import AudioRef, Message
 
 PREFIX = "diart-mp-"
 _MAGIC = 0x31676E6972_706D  # "mpring1"
@@ -123,6 +123,19 @@ class RingReader:
     def is_valid(self, reference: AudioRef) -> bool:
         """Whether the samples are still unchanged: to be asked again after a view was used."""
         return self._holds(self._ring(reference)[0], reference)
+
+    def inline(self, message: Message) -> Message:
+        """``message`` with its samples in place of a reference to them, for links that leave the host.
+
+        Samples that are gone stay a reference: whoever comes to use them will say so.
+        """
+        reference = message.fields.get("audio")
+        if not isinstance(reference, AudioRef):
+            return message
+        try:
+            return message.with_fields({"audio": self.view(reference).copy()})
+        except StaleAudioError:
+            return message
 
     def tail_from(self, reference: AudioRef, first: int) -> Samples:
         """A copy of all samples of the stream from ``first`` on; StaleAudioError if the first is not there any more."""

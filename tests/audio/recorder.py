@@ -18,7 +18,7 @@ from diart_mp.errors import AudioError
 
 
 def record(source: MicrophoneSource, deaf_s: float) -> dict[str, Any]:
-    """Samples, gaps, and for each block where it ends (samples) and when that was captured (s)."""
+    """Samples, gaps and their reasons, and for each block where it ends (samples) and when that was captured (s)."""
     blocks: list[np.ndarray] = []
     clock: list[tuple[int, float]] = []
     samples = 0
@@ -39,8 +39,13 @@ def record(source: MicrophoneSource, deaf_s: float) -> dict[str, Any]:
         if deaf_s and np.abs(block).max() > 0.1:
             time.sleep(deaf_s)
             deaf_s = 0
-    gaps = [(gap.position, gap.samples) for gap in source.gaps()]
-    return {"samples": np.concatenate(blocks), "clock": np.array(clock), "gaps": np.array(gaps).reshape(-1, 2)}
+    gaps = source.gaps()
+    return {
+        "samples": np.concatenate(blocks),
+        "clock": np.array(clock),
+        "gaps": np.array([(gap.position, gap.samples) for gap in gaps]).reshape(-1, 2),
+        "reasons": np.array([gap.reason for gap in gaps]),
+    }
 
 
 def say(line: str) -> None:

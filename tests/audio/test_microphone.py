@@ -37,10 +37,13 @@ def recording(microphone: Microphone, output: Path, **options: Any) -> Iterator[
     command = [sys.executable, RECORDER, json.dumps(options), output]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=microphone.env, **pipes) as recorder:  # type: ignore[call-overload]
-        assert recorder.stdout.readline() == "listening\n"
-        yield recorder
-        recorder.stdin.close()
-    assert recorder.returncode == 0
+        try:
+            assert recorder.stdout.readline() == "listening\n"
+            yield recorder
+            recorder.stdin.close()
+            assert recorder.wait(30) == 0
+        finally:
+            recorder.kill()
 
 
 def run(microphone: Microphone, code: str) -> str:
@@ -98,6 +101,8 @@ def test_what_is_not_read_in_time_is_a_gap_of_the_right_length(virtual_microphon
         assert virtual_microphone.play(tmp_path / "sweep.wav").wait() == 0
     found = np.load(tmp_path / "out.npz")
     ((position, length),) = found["gaps"]
+    assert found["reasons"] == ["not read in time"]
+    assert length % 1600 == 0, "whole blocks"
     samples = found["samples"]
     assert 0.5 < length / 16000 < 1.6
     assert not samples[position : position + length].any()

@@ -11,8 +11,7 @@ from typing import Self
 class Proxy:
     """Forwards connections to ``port`` of this host.
 
-    ``lossy``: what comes from the target is thrown away. ``cut``: connections are closed, new ones are refused by closing
-    them at once.
+    ``lossy``: what comes from the target is thrown away. ``refusing``: new connections are closed at once.
     """
 
     def __init__(self, port: int) -> None:
@@ -21,7 +20,9 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self.lossy = False
         self.lost = 0  # bytes
-        self.cut = False
+        self.refusing = False
+        self._to_cut = False
+        self._cut = threading.Event()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._from_target: set[socket.socket] = set()
         self._wake, self._woken = socket.socketpair()
@@ -36,14 +37,18 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended = True
-        self.wake()
+        self._wake.send(b"x")
         self._thread.join()
         for each in (self._listener, self._wake, self._woken):
             each.close()
 
-    def wake(self) -> None:
-        """Make the thread look at the settings."""
+    def cut(self, *, refusing: bool = False) -> None:
+        """Close all connections."""
+        self.refusing = refusing
+        self._to_cut = True
+        self._cut.clear()
         self._wake.send(b"x")
+        assert self._cut.wait(20)
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -52,8 +57,10 @@ class Proxy:
             while not self._ended:
                 for key, _ in selector.select():
                     self._serve(selector, key.fileobj)
-                if self.cut:
+                if self._to_cut:
+                    self._to_cut = False
                     self._close(selector)
+                    self._cut.set()
             self._close(selector)
 
     def _serve(self, selector: selectors.BaseSelector, ready: object) -> None:
@@ -66,7 +73,7 @@ class Proxy:
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
         client, _ = self._listener.accept()
-        if self.cut:
+        if self.refusing:
             client.close()
             return
         target = socket.create_connection(("127.0.0.1", self._target))

@@ -28,6 +28,7 @@ class Link:
     """Makes the ends of links and lets them talk until something has come true."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.stack = stack
         self.context = Context()
         stack.callback(self.context.destroy, linger=0)
         self.endpoint = f"ipc://{folder}/link"
@@ -252,7 +253,7 @@ class RawSender:
     """A peer that says what it likes to a receiver."""
 
     def __init__(self, link: Link) -> None:
-        self.socket = make_socket(link.context, zmq.ROUTER)
+        self.socket = link.stack.enter_context(make_socket(link.context, zmq.ROUTER))
         self.socket.bind(link.endpoint)
 
     def say(self, *frames: Any) -> None:
@@ -289,7 +290,7 @@ def test_garbage_is_counted_and_survived_by_receivers(link: Link) -> None:
 
 def test_garbage_is_counted_and_survived_by_senders(link: Link) -> None:
     sender = link.sender()
-    raw = make_socket(link.context, zmq.DEALER)
+    raw = link.stack.enter_context(make_socket(link.context, zmq.DEALER))
     raw.connect(link.endpoint)
     good = {"replica": 0, "epoch": 1, "for": 1, "received": 0, "limit": 5}
     bad: list[list[bytes]] = [
@@ -325,10 +326,9 @@ def test_chunks_that_a_cut_connection_lost_take_up_no_room(link: Link) -> None:
         proxy.lossy = True
         send(sender, range(1, 5))
         link.until(lambda: sender.statistics().sent == 5 and proxy.lost > 0)
-        proxy.cut = True
-        proxy.wake()
+        proxy.cut()
+        proxy.lossy = False
         send(sender, range(5, 8))
-        proxy.lossy = proxy.cut = False
         link.until(lambda: link.seqs(receiver) == [0, 5, 6, 7])
 
 
@@ -341,15 +341,14 @@ def test_counts_of_before_a_cut_do_not_count_after_it(link: Link) -> None:
         link.until(lambda: len(link.seqs(receiver)) == 100)
         receiver.done(96)  # no room for more than 96 from here on
         link.settle()
-        proxy.cut = True
-        proxy.wake()
+        proxy.cut(refusing=True)
         seq = 100
         while sender.statistics().replicas:  # until the sender has found out
             sender.send(chunk(seq))
             seq += 1
             link.turn()
         before = sender.statistics().sent
-        proxy.cut = False
+        proxy.refusing = False
         send(sender, range(seq, seq + 300))
         link.until(lambda: seq + 50 in link.seqs(receiver))
         link.settle()
