@@ -24,7 +24,20 @@ from diart_mp.errors import ProtocolError
 VERSION = 1
 DTYPES = ("<f4", "<f8", "<f2", "<i2", "<i4", "<i8", "|u1", "|b1")
 DATA_KINDS = ("chunk", "end", "result", "error")
-CONTROL_KINDS = ("room", "hello", "ready", "beat", "event", "fatal", "start", "restarted", "set_aside", "drain", "stop")
+CONTROL_KINDS = (
+    "room",
+    "hello",
+    "ready",
+    "beat",
+    "event",
+    "fatal",
+    "start",
+    "restarted",
+    "set_aside",
+    "drain",
+    "stop",
+    "status",
+)
 
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_FRAMES = 64

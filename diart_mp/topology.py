@@ -210,9 +210,10 @@ def _typed(kind: type[Any], values: Mapping[str, Any], what: str) -> Any:
     types = {entry.name: entry.type for entry in fields(kind)}
     check_names(values, types, what)
     for name, value in values.items():
-        wanted = types[name]
-        if wanted in (str, int, bool) and (
-            not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))
+        wanted: Any = types[name]
+        allowed = (int, float) if wanted is float else wanted
+        if wanted in (str, int, float, bool) and (
+            not isinstance(value, allowed) or (wanted is not bool and isinstance(value, bool))
         ):
             msg = f"'{name}' must be of type {wanted.__name__}, not {value!r:.40}"
             raise UsageError(msg)
@@ -237,6 +238,9 @@ def _check(topology: Topology) -> None:
     )
     if low < 1:
         msg = "max_in_flight, replicas, threads and max_batch must be at least 1"
+        raise UsageError(msg)
+    if not (topology.silence_s > 0 and topology.stuck_s > 0):
+        msg = "silence_s and stuck_s must be above 0"
         raise UsageError(msg)
     if topology.stages[0].replicas != 1:
         msg = f"{topology.stages[0].name} owns the streams and can have no replicas; start a second pipeline instead"

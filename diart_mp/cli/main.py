@@ -17,8 +17,10 @@ from diart_mp.errors import DiartMpError
 # Name: (module with a click command ``command``, one line of help).
 _COMMANDS = {
     "run": ("diart_mp.cli.run", "Diarize recordings, a microphone or a pipe."),
+    "bench": ("diart_mp.cli.bench", "Measure throughput, latency or capacity on this machine."),
     "devices": ("diart_mp.cli.devices", "List the microphones of this machine."),
     "models": ("diart_mp.cli.models", "Bring or list the built-in models."),
+    "top": ("diart_mp.cli.top", "Show the pipelines that run on this machine."),
     "stage": ("diart_mp.cli.stage", "Run one stage of a pipeline as a process of its own."),
     "completion": ("diart_mp.cli.completion", "Print the completion script for a shell."),
 }

@@ -152,6 +152,7 @@ def output_options(command: Command) -> Command:
             click.option("--format", "formats", metavar="LIST", help="Of rttm,jsonl,srt,vtt,audacity. Default: rttm."),
             click.option("--force", is_flag=True, help="Replace files that exist."),
             click.option("--reference", type=click.Path(path_type=Path), help="RTTM to score the turns against."),
+            click.option("--log", type=click.Path(path_type=Path), help="File to append what stages report to."),
             click.option("--json", "as_json", is_flag=True, help="One JSON object per result, then a summary."),
             click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
         ]

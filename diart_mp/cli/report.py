@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from diart_mp.config import Settings
 from diart_mp.outputs.events import update_from_dict
+from diart_mp.outputs.log import EventLog
 from diart_mp.outputs.stitching import Stitcher
 from diart_mp.turns import Turn, Update
 
@@ -59,14 +60,19 @@ def make_view(*, as_json: bool, quiet: bool, several: bool) -> View:
 class Reporter:
     """Passes events on to a view, and keeps the turns if they are to be scored."""
 
-    def __init__(self, view: View, *, reference: Reference | None, settings: Settings, live: bool) -> None:
+    def __init__(
+        self, view: View, *, reference: Reference | None, settings: Settings, live: bool, log: EventLog | None = None
+    ) -> None:
         self._view, self._reference, self._settings, self._live = view, reference, settings, live
+        self._log = log
         self._stitchers: dict[str, Stitcher] = {}
         self._turns: dict[str, list[Turn]] = {}
         self._latencies: list[float] = []
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One event of the pipeline."""
+        if self._log is not None:
+            self._log.write(event)
         match event["event"]:
             case "ready":
                 self._view.note("listening; Ctrl-C ends" if self._live else "ready")
@@ -91,6 +97,8 @@ class Reporter:
 
     def finish(self, summary: Any) -> None:
         """The last word: what was done, and how well."""
+        if self._log is not None:
+            self._log.close()
         for stream, stitcher in self._stitchers.items():
             self._turns[stream].extend(stitcher.finish())
         wall = summary.wall_s

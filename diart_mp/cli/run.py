@@ -16,6 +16,7 @@ from diart_mp.cli import options
 from diart_mp.cli.report import Reporter, make_view
 from diart_mp.config import RATE
 from diart_mp.errors import OutputError, UsageError
+from diart_mp.outputs.log import EventLog
 from diart_mp.topology import Job, SourceConfig
 
 _DRAIN_S = 1.5  # that a run has, after Ctrl-C, to finish what it has heard
@@ -52,7 +53,8 @@ def command(**values: Any) -> int:
     live = job.sources[0].kind == "microphone"
     options.fetch_models(models)
     with view:
-        reporter = Reporter(view, reference=reference, settings=job.settings, live=live)
+        log = EventLog(values["log"]) if values["log"] is not None else None
+        reporter = Reporter(view, reference=reference, settings=job.settings, live=live, log=log)
         interrupt = _Interrupt()
         summary = _run(job, models, reporter, interrupt, values["hf_token"])
         reporter.finish(summary)

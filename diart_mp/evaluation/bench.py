@@ -8,7 +8,7 @@ in the process of ``diart-mp bench``, which is also the supervisor's.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -187,11 +187,6 @@ class _Recorder:
             skipped=skipped,
             lost_s=lost_s,
         )
-
-
-def with_streams(load: Load, streams: int) -> Load:
-    """The same load with another number of streams."""
-    return replace(load, streams=streams)
 
 
 def stages_of(chunks: Sequence[ChunkTimes]) -> list[str]:

@@ -5,7 +5,7 @@ capture through the stages back to capture. Times are microseconds since the fir
 the process of ``diart-mp bench``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from diart_mp.evaluation.bench import ChunkTimes, Hop, Measurement
@@ -37,8 +37,8 @@ class _Writer:
             yield {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}}
             yield {"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": order}}
             yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": _WORK, "args": {"name": name}}
-        name = {"name": f"{OWNER}: results"}
-        yield {"ph": "M", "name": "thread_name", "pid": self._pids[OWNER], "tid": _RESULTS, "args": name}
+        title = {"name": f"{OWNER}: results"}
+        yield {"ph": "M", "name": "thread_name", "pid": self._pids[OWNER], "tid": _RESULTS, "args": title}
 
     def batches(self) -> Iterator[Event]:
         """One slice per batch of a stage."""
@@ -48,9 +48,9 @@ class _Writer:
                 found.setdefault((self._pid(hop), hop.started), []).append((chunk, hop))
         for (pid, started), members in found.items():
             end = max(hop.done for _, hop in members)
-            title = f"{len(members)} chunks" if len(members) > 1 else _title(members[0][0])
-            chunks = {_title(chunk): _times(chunk, hop) for chunk, hop in members}
-            yield self._slice(title, pid, _WORK, started, (end - started) / 1e3, {"batch": len(members), **chunks})
+            waits = {_title(chunk): f"waited {(started - hop.arrived) / 1e6:.3f} ms" for chunk, hop in members}
+            title = f"{len(members)} chunks" if len(members) > 1 else next(iter(waits))
+            yield self._slice(title, pid, _WORK, started, (end - started) / 1e3, {"batch": len(members), **waits})
 
     def queues(self) -> Iterator[Event]:
         """How many chunks wait in each stage, whenever that changes."""
@@ -91,16 +91,3 @@ class _Writer:
 
 def _title(chunk: ChunkTimes) -> str:
     return f"{chunk.stream} {chunk.seq}"
-
-
-def _times(chunk: ChunkTimes, hop: Hop) -> dict[str, float]:
-    """Wait and transport of a chunk at a stage, in ms."""
-    return {
-        "wait_ms": (hop.started - hop.arrived) / 1e6,
-        "transport_ms": (hop.arrived - _before(chunk.hops, hop, chunk.sent)) / 1e6,
-    }
-
-
-def _before(hops: Sequence[Hop], hop: Hop, sent: int) -> int:
-    index = hops.index(hop)
-    return hops[index - 1].done if index else sent

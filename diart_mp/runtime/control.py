@@ -27,6 +27,9 @@ class Progress:
 
     def __init__(self) -> None:
         self.done = 0  # chunks
+        self.queue = 0  # chunks that wait to be processed
+        self.waiting = 0  # chunks that wait for room in the next stage
+        self.compute_s = 0.0  # spent on chunks so far
         self.busy_since: float | None = None  # monotonic s, while something is being processed
         self.counters: dict[str, int] = {}
 
@@ -95,7 +98,14 @@ class StageControl:
         while not self._stop.wait(BEAT_S):
             progress = self.progress
             beat = pack_control(
-                "beat", **self._who, done=progress.done, busy_s=progress.busy_s(), counters=dict(progress.counters)
+                "beat",
+                **self._who,
+                done=progress.done,
+                queue=progress.queue,
+                waiting=progress.waiting,
+                compute_s=progress.compute_s,
+                busy_s=progress.busy_s(),
+                counters=dict(progress.counters),
             )
             socket.send(beat)
         socket.close()

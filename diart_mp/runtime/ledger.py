@@ -46,12 +46,12 @@ class Ledger:
     @property
     def in_flight(self) -> int:
         """Chunks that have been sent and not answered."""
-        return self.next - 1 - max(self.acknowledged, self.checkpoint.seq)
+        return max(0, self.next - 1 - max(self.acknowledged, self.checkpoint.seq))
 
     @property
     def has_room(self) -> bool:
         """Whether another chunk may be sent."""
-        return self.next <= self.acknowledged or self.in_flight < self.max_in_flight
+        return self.in_flight < self.max_in_flight
 
     def add(self, start: int, captured: float, *, end: bool = False) -> Sent:
         """Note a chunk (or the end) that is about to be sent."""

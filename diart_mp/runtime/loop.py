@@ -90,7 +90,9 @@ class StageLoop:
             self._obey()
             if self._sender is not None:
                 self._sender.receive()
+                self._control.progress.waiting = self._sender.statistics().waiting
             arrived = self._arrive()
+            self._control.progress.queue = len(self._queue)
             worked = self._work()
             if arrived or worked or time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
@@ -179,6 +181,7 @@ class StageLoop:
             trace = (self._stage.name, self._replica, arrived, started, time.monotonic_ns(), len(batch))
             self._pass_on(message, {**fields, **self._checkpoint(message)}, trace)
         self._activity.end()
+        progress.compute_s += progress.busy_s()
         progress.busy_since = None
         progress.done += len(batch)
         self._free(len(batch))

@@ -45,6 +45,18 @@ class RunDirectory:
             os.close(self._lock)
 
 
+def living_runs() -> list[Path]:
+    """The folders of this user's runs that are under way."""
+    found = []
+    for path in sorted(_base().iterdir()):
+        lock = _lock(path) if path.is_dir() else None
+        if lock is not None:
+            os.close(lock)
+        elif path.is_dir():
+            found.append(path)
+    return found
+
+
 def sweep() -> list[str]:
     """Remove what runs left whose process is gone; returns their ids."""
     base = _base()

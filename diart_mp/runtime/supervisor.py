@@ -64,6 +64,7 @@ class _Process:
     started_at: float = 0.0
     restart_at: float | None = None  # monotonic s
     restarts: list[float] = field(default_factory=list)  # monotonic s
+    total_restarts: int = 0
     in_a_row: int = 0  # restarts since the stage last did anything
     beat: Mapping[str, Any] = field(default_factory=dict)
     heard_at: float = 0.0  # monotonic s of the last beat
@@ -101,6 +102,8 @@ class Supervisor:
         ]
         self._epoch = 0
         self._looked_at = time.monotonic()
+        self._started_at = self._looked_at
+        self._streams: dict[str, dict[str, Any]] = {}  # by name: how far each is
         self._crashes: dict[tuple[str, str, int], float] = {}  # (stage, stream, seq): deaths, weighted
         self._stopping = False
         self._shown: dict[str, int] = {}  # stream: last seq that the view has seen
@@ -169,6 +172,29 @@ class Supervisor:
         """What each stage last told of itself."""
         return {each.label: each.beat for each in self._processes}
 
+    def status(self) -> dict[str, Any]:
+        """The whole pipeline at this moment, as plain values: what ``diart-mp top`` shows."""
+        stages = [
+            {
+                "stage": each.label,
+                "pid": each.process.pid if each.process is not None else None,
+                "epoch": each.epoch,
+                "ready": each.ready,
+                "restarts": each.total_restarts,
+                **{
+                    name: each.beat.get(name)
+                    for name in ("done", "busy_s", "queue", "waiting", "compute_s", "counters")
+                },
+            }
+            for each in self._processes
+        ]
+        return {
+            "run": self._topology.run,
+            "up_s": time.monotonic() - self._started_at,
+            "stages": stages,
+            "streams": self._streams,
+        }
+
     def _owners(self) -> list[_Process]:
         return [process for process in self._processes if process.name == self._topology.stages[0].name]
 
@@ -205,6 +231,9 @@ class Supervisor:
         try:
             message = unpack_control(frames)
         except ProtocolError:
+            return
+        if message["kind"] == "status":
+            self._control.send_multipart([identity, pack_control("status", **self.status())])
             return
         process = self._sender(message)
         if process is None:
@@ -243,6 +272,10 @@ class Supervisor:
             if update["seq"] <= self._shown.get(update["stream"], -1):
                 return
             self._shown[update["stream"]] = update["seq"]
+            stream = self._streams.setdefault(update["stream"], {})
+            stream |= {"results": update["seq"] + 1, "end": update["end"], "lag_ms": update["latency_ms"]}
+        elif message.get("event") == "progress":
+            self._streams.setdefault(message["stream"], {})["seconds"] = message["seconds"]
         elif message.get("event") == "finished":
             self.finished = True
         self._on_event(message)
@@ -310,6 +343,7 @@ class Supervisor:
         process.in_a_row = 0 if process.beat.get("done") else process.in_a_row + 1
         pause = _BACK_OFF_S[min(process.in_a_row, len(_BACK_OFF_S) - 1)]
         process.restarts.append(now)
+        process.total_restarts += 1
         process.restart_at = now + pause
         self.restarts += 1
         text = f"{process.label} {how}; restarting it"

@@ -133,7 +133,8 @@ class RingReader:
         if not isinstance(reference, AudioRef):
             return message
         try:
-            return message.with_fields({"audio": self.view(reference).copy()})
+            samples = self.view(reference).copy()
+            return message.with_fields({"audio": samples}) if self.is_valid(reference) else message
         except StaleAudioError:
             return message
 

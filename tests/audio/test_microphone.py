@@ -83,7 +83,7 @@ def test_what_is_played_is_recorded(virtual_microphone: Microphone, tmp_path: Pa
     assert np.argmax(spectrum) * rate / len(sounding(samples)) == pytest.approx(440, abs=2)
     ends, times = found["clock"].T
     assert (np.diff(times) > 0).all()
-    assert times[-1] - times[0] == pytest.approx((ends[-1] - ends[0]) / rate, abs=0.1)
+    assert np.median(np.abs(np.diff(times) - np.diff(ends) / rate)) < 0.003, "what the resampler holds back counts"
 
 
 @pytest.mark.parametrize(("channel", "expected"), [(0, 0.6), (1, 0.2), (None, 0.4)])

@@ -96,9 +96,20 @@ class Diart:
 def results(process: subprocess.Popen[str], count: int) -> list[dict[str, Any]]:
     """Wait for that many results of a run with ``--json``."""
     assert process.stdout is not None
-    found = [json.loads(line) for line, _ in zip(process.stdout, range(count), strict=False)]
+    found = [json.loads(line) for _, line in zip(range(count), process.stdout, strict=False)]
     assert len(found) == count, process.stderr.read() if process.stderr else ""
     return found
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> Done:
+    """Wait for the end of a command; what it printed since ``results``.
+
+    ``communicate`` would lose what is in the buffer of the pipe already. Standard error is short enough to wait.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err = process.stdout.read(), process.stderr.read()
+    return Done(process.wait(timeout), out, err)
 
 
 def children(process: subprocess.Popen[str]) -> list[psutil.Process]:

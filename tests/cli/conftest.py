@@ -5,13 +5,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diart_mp.models import builtin
 from tests.fakes import conversation
 
-from .command import Diart, Done, results
+from .command import Argument, Diart, finish, results
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,9 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class FullRun:
     """A run of two recordings with JSON on standard output, all formats in ``folder`` and a reference."""
 
-    done: Done
+    code: int
+    objects: list[dict[str, Any]]
+    notes: str
     folder: Path
     processes: list[str]  # titles of the command's children, as ps shows them
 
@@ -51,15 +54,15 @@ class FullRun:
 @pytest.fixture(scope="session")
 def full_run(diart: Diart, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> FullRun:
     folder = tmp_path_factory.mktemp("full")
-    names = ("sample", "ami_EN2001e")
-    reference = folder / "reference.txt"
-    reference.write_text("".join((shared / "data" / f"{name}.rttm").read_text() for name in names))
-    data, output = shared / "data", folder / "out"
-    arguments = ["run", data / "sample.wav", data / "ami_EN2001e.flac", "--start", "exact", "--json"]
-    arguments += ["--reference", reference, "-o", output, "--format", "rttm,jsonl,srt,vtt,audacity"]
-    with diart.started(*arguments) as process:
+    data, reference, output = shared / "data", folder / "reference.txt", folder / "out"
+    reference.write_text((data / "sample.rttm").read_text() + (data / "ami_EN2001e.rttm").read_text())
+    options: list[Argument] = ["--start", "exact", "--json", "--reference", reference, "-o", output]
+    with diart.started(
+        "run", data / "sample.wav", data / "ami_EN2001e.flac", *options, "--format", "rttm,jsonl,srt,vtt,audacity"
+    ) as process:
         first = results(process, 1)
-        shown = subprocess.run(["ps", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True)
-        out, err = process.communicate(timeout=120)
-    lines = [str(first[0]).replace("'", '"').replace("None", "null"), out]
-    return FullRun(Done(process.returncode, "\n".join(lines), err), output, shown.stdout.splitlines())
+        shown = subprocess.run(
+            ["ps", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+        )
+        done = finish(process)
+    return FullRun(done.code, first + done.objects, done.err, output, shown.stdout.splitlines())
