@@ -22,7 +22,7 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+            self._file = path.open("ab", buffering=0)
         except OSError as error:
             msg = f"cannot write the log {path}: {error.strerror}"
             raise OutputError(msg) from error
@@ -45,8 +45,7 @@ class EventLog:
 
     def _append(self, line: str) -> None:
         try:
-            self._file.write(line + "\n")
-            self._file.flush()
+            self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         except OSError as error:
             msg = f"cannot write the log {self._path}: {error.strerror}"
             raise OutputError(msg) from error
