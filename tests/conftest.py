@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class VirtualMicrophone:
 
 @contextmanager
 def start_virtual_microphone() -> Iterator[VirtualMicrophone]:
-    """The server, ready to record; skips where PulseAudio or its ALSA plug-in is not installed."""
+    """The server, ready to record; skips where PulseAudio, its ALSA plug-in, PortAudio or sounddevice is missing."""
     for program in ("pulseaudio", "pactl", "paplay", "parec"):
         if shutil.which(program) is None:
             pytest.skip(f"no {program} (apt install pulseaudio pulseaudio-utils libportaudio2 libasound2-plugins)")
@@ -79,6 +80,10 @@ def start_virtual_microphone() -> Iterator[VirtualMicrophone]:
         stack.callback(end_process, listener)
         assert listener.stdout is not None
         listener.stdout.read(1)
+        probe = [sys.executable, "-c", "import sounddevice; sounddevice.query_devices('pulse', 'input')"]
+        found = subprocess.run(probe, env=env, capture_output=True, text=True)
+        if found.returncode != 0:
+            pytest.skip(f"no PortAudio that sees PulseAudio: {found.stderr.splitlines()[-1]}")
         yield VirtualMicrophone(env, server)
 
 

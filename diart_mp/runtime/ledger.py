@@ -7,7 +7,7 @@ with the checkpoint. There is no other way to recover, whatever broke. Runs in o
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 ATTEMPTS_PER_EPOCH = 1_000_000  # replays by one owner process; the next process counts on from the next million
 
@@ -28,15 +28,21 @@ class Sent:
     start: int
     captured: float
     end: bool = False  # the end of the stream rather than a chunk
+    written: bool = False  # its result was written before; that of a replay brings nothing but the checkpoint
 
 
 class Ledger:
-    """What one stream has in flight. ``done`` chunks are known to be answered before this process began."""
+    """What one stream has in flight. The results of ``done`` chunks were written before this process began.
+
+    ``acknowledged`` is the last seq whose result is written, ``answered`` the last one that this attempt has answered: behind
+    ``acknowledged`` while a replay catches up.
+    """
 
     def __init__(self, *, max_in_flight: int, epoch: int, checkpoint: Checkpoint | None = None, done: int = 0) -> None:
         self.checkpoint = checkpoint or Checkpoint()
         self.attempt = epoch * ATTEMPTS_PER_EPOCH
-        self.acknowledged = done - 1  # the last seq whose result is written
+        self.acknowledged = done - 1
+        self.answered = self.checkpoint.seq
         self.next = self.checkpoint.seq + 1
         self.replays = 0
         self.ignored = 0  # results that were not wanted: repeats and older attempts
@@ -45,8 +51,8 @@ class Ledger:
 
     @property
     def in_flight(self) -> int:
-        """Chunks that have been sent and not answered."""
-        return max(0, self.next - 1 - max(self.acknowledged, self.checkpoint.seq))
+        """Chunks that have been sent and not answered in this attempt."""
+        return self.next - 1 - self.answered
 
     @property
     def has_room(self) -> bool:
@@ -62,11 +68,13 @@ class Ledger:
 
     def accept(self, seq: int, attempt: int) -> Sent | None:
         """The chunk that a result answers, if it is the one that is due; None if the result is to be ignored."""
-        if attempt != self.attempt or seq != self.acknowledged + 1 or seq >= self.next:
+        if attempt != self.attempt or seq != self.answered + 1 or seq >= self.next:
             self.ignored += 1
             return None
-        self.acknowledged = seq
-        return self._sent[seq - self._sent[0].seq]
+        self.answered = seq
+        written = seq <= self.acknowledged
+        self.acknowledged = max(self.acknowledged, seq)
+        return replace(self._sent[seq - self._sent[0].seq], written=written)
 
     def settle(self, checkpoint: Checkpoint) -> None:
         """A checkpoint that covers only acknowledged chunks: what it covers need never be sent again."""
@@ -88,4 +96,5 @@ class Ledger:
         """Everything after the checkpoint, to be sent again as a new attempt."""
         self.attempt += 1
         self.replays += 1
+        self.answered = self.checkpoint.seq
         return list(self._sent)

@@ -160,6 +160,7 @@ class Owner:
             try:
                 message = decode(frames)
                 stream = self._streams.get(message.stream)
+                answered = stream.answered if stream is not None else -1
                 update = stream.on_result(message) if stream is not None else None
             except ProtocolError as error:
                 self._refused += 1
@@ -167,9 +168,10 @@ class Owner:
                 continue
             if stream is None:
                 continue
+            if stream.answered != answered:
+                self._wait_from_now(stream)
             if update is not None:
                 self._control.progress.done += 1
-                self._wait_from_now(stream)
                 self.report(
                     "result",
                     update=update_to_dict(update),

@@ -91,6 +91,11 @@ class OwnedStream:
         return self._ledger.in_flight > 0
 
     @property
+    def answered(self) -> int:
+        """The last chunk that the present attempt has answered."""
+        return self._ledger.answered
+
+    @property
     def results(self) -> int:
         """How many chunks have been answered and written."""
         return self._ledger.acknowledged + 1
@@ -175,6 +180,9 @@ class OwnedStream:
         now = time.monotonic()
         latency_ms = 1000 * (now - sent.captured)
         self._pace.answered(now, still_waiting=self.waiting)
+        if sent.written:
+            self._keep_checkpoint(message)
+            return None
         update = self._update(message, latency_ms)
         line = update_to_dict(update)
         self._journal.append(line)

@@ -38,3 +38,4 @@ def test_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     log = EventLog(Path("/dev/full"))
     with pytest.raises(OutputError, match="No space left on device"):
         log.write({"event": "ready"})
+    log.close()

@@ -1,0 +1,98 @@
+"""Hyper-parameters from options and from a file: what they do to the turns, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .command import TONES, Diart, der, speech, turns
+from .conftest import FullRun
+
+SECONDS = 20.0  # of the tests' own recording
+
+
+def test_one_speaker_at_most(diart: Diart, sample: Path, full_run: FullRun, tmp_path: Path) -> None:
+    done = diart("run", sample, "--quiet", "--max-speakers", "1", "-o", tmp_path)
+    found, free = turns(tmp_path / "sample.rttm"), turns(full_run.folder / "sample.rttm")
+    assert (done.code, done.err) == (0, "")
+    assert {speaker for _, _, speaker in found} == {"speaker0"}
+    assert found[0] == free[0]
+    # The others of a window are left out: nothing is said that was not said without the limit.
+    assert der(speech([*free, *found]), speech(free), 30.0) < 0.1
+
+
+def test_as_many_speakers_as_there_are(diart: Diart, sample: Path, full_run: FullRun, tmp_path: Path) -> None:
+    done = diart("run", sample, "--quiet", "--max-speakers", "2", "-o", tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "sample.rttm").read_bytes() == (full_run.folder / "sample.rttm").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def usual(diart: Diart, talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the turns at a step of 0.5 s."""
+    folder = tmp_path_factory.mktemp("usual")
+    assert diart("run", talk, *TONES, "--latency", "5", "-o", folder, "--quiet").code == 0
+    return folder
+
+
+@pytest.mark.parametrize("step", ["0.3", "0.7"])
+def test_a_step_that_does_not_divide_the_window(
+    diart: Diart, talk: Path, usual: Path, tmp_path: Path, step: str
+) -> None:
+    done = diart("run", talk, *TONES, "--latency", "5", "--step", step, "-o", tmp_path, "--format", "rttm,jsonl")
+    assert (done.code, done.complaints) == (0, [])
+    found, wanted = turns(tmp_path / "talk.rttm"), turns(usual / "talk.rttm")
+    assert abs(found[0][0] - wanted[0][0]) < 0.03  # a frame of the model is 25 ms
+    assert der(wanted, found, SECONDS) < 2.0
+    regions = [json.loads(line) for line in (tmp_path / "talk.jsonl").read_text().splitlines()]
+    assert [round(region["end"], 6) for region in regions[1:]] == [
+        round(regions[0]["end"] + float(step) * number, 6) for number in range(1, len(regions))
+    ]
+
+
+def test_options_from_a_file_and_the_command_line_wins(diart: Diart, talk: Path, tmp_path: Path) -> None:
+    file = tmp_path / "diart.toml"
+    output = tmp_path / "out"
+    lines = [
+        f'segmentation = "{TONES[1]}"',
+        f'embedding = "{TONES[3]}"',
+        "step = 1.0",
+        'format = ["jsonl", "srt"]',
+        f'output = "{output}"',
+        "quiet = true",
+        "max_speakers = 3",
+        'latency = "min"',
+    ]
+    file.write_text("\n".join(lines))
+    done = diart("run", talk, "--config", file)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert sorted(path.name for path in output.iterdir()) == ["talk.jsonl", "talk.srt"]
+    assert len((output / "talk.jsonl").read_text().splitlines()) == 16
+    done = diart("run", talk, "--config", file, "--step", "2.5", "--format", "jsonl", "--force")
+    assert done.code == 0
+    assert len((output / "talk.jsonl").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("steep = 0.5", "unknown option 'steep'; did you mean 'step'?"),
+        ("step = 'half'", "step must be a number, not 'half'"),
+        ("step = [0.5]", "step must be a number, not [0.5]"),
+        ("max-speakers = 1.5", "max-speakers must be a whole number, not 1.5"),
+        ("max-speakers = true", "max-speakers must be a whole number, not True"),
+        ("output = 3", "output must be text in quotes, not 3"),
+        ("quiet = 'yes'", "quiet must be true or false, not 'yes'"),
+        ("latency = [1]", "latency must be a number of seconds, or 'min' or 'max', not [1]"),
+        ("step = ", "is not valid TOML"),
+        ("[run]\nstep = 0.5", "unknown option 'run'"),
+    ],
+)
+def test_a_file_that_makes_no_sense(diart: Diart, talk: Path, tmp_path: Path, line: str, complaint: str) -> None:
+    file = tmp_path / "diart.toml"
+    file.write_text(line)
+    done = diart("run", talk, "--config", file)
+    assert done.code == 2
+    assert len(done.complaints) == 1
+    assert complaint in done.complaints[0]
+    assert str(file) in done.complaints[0]
