@@ -44,7 +44,7 @@ class OnlineDiarization:
             max_speakers=settings.max_speakers,
         )
         self.clustering = IncrementalClustering(thresholds)
-        self._warm_up = WarmUp(thresholds) if settings.start == "early" else None
+        self._warm_up = _warm_up(settings) if settings.start == "early" else None
         # Early windows are those that begin before the stream does: window 0 ends with the stream's first step.
         self._first_complete = settings.duration - settings.step
         self._aggregation = DelayedAggregation(settings)
@@ -85,8 +85,8 @@ class OnlineDiarization:
         if self._warm_up is None:
             return self.clustering(segmentation, embeddings)
         if start < self._first_complete:
-            return self._warm_up.label(segmentation, embeddings)
-        return self._warm_up.translate(self.clustering(segmentation, embeddings), segmentation, embeddings)
+            return self._warm_up.label(start, segmentation)
+        return self._warm_up.translate(start, segmentation, self.clustering(segmentation, embeddings))
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, as one flat map of arrays, integers and booleans (see the parts)."""
@@ -103,3 +103,7 @@ class OnlineDiarization:
         except (KeyError, TypeError) as error:
             msg = f"the checkpoint is damaged or from another version: {type(error).__name__} {error}"
             raise ValueError(msg) from error
+
+
+def _warm_up(settings: Settings) -> WarmUp:
+    return WarmUp(duration=settings.duration, tau_active=settings.tau_active, max_speakers=settings.max_speakers)

@@ -1,52 +1,71 @@
-"""Speaking before a whole window of a stream has been heard: provisional speakers, and their names later on.
+"""Speaking before a whole window of a stream has been heard: who is who in the first windows, and their names later on.
 
-The first windows of a stream that starts early are mostly silence padded at the left, too little to found centroids
-on that are never forgotten. So they are clustered apart, by the same rules but with anyone active allowed to be somebody new; the
-first complete window starts the real clustering afresh, exactly as if nothing had been said before, and its speakers
-keep the provisional names of those they are. Not in diart. One object per stream in the clustering stage.
+The first windows of a stream that starts early are mostly silence padded at the left: too little to found centroids on that
+are never forgotten. But all that has been heard so far lies within each of them, so their local speakers are told apart by
+the segmentation alone: whoever talks where somebody talked in the window before is the same. The first complete window starts the
+clustering, exactly as if nothing had been said before, and its speakers keep the names that they have by then. Not in
+diart. One object per stream in the clustering stage.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
-from diart_mp.blocks.clustering import UNMAPPED, ClusteringSettings, IncrementalClustering
+from diart_mp.blocks.clustering import UNMAPPED
 
 Labels = NDArray[np.intp]
-_PREFIX = "warmup_"  # of the keys in the state
 
 
 class WarmUp:
-    """Gives labels during the warm-up and translates those of the real clustering afterwards."""
+    """Gives names to local speakers before there is a clustering, and translates its labels into names afterwards.
 
-    def __init__(self, settings: ClusteringSettings) -> None:
-        self._max_speakers = settings.max_speakers
-        self._provisional: IncrementalClustering | None = IncrementalClustering(replace(settings, rho_update=0.0))
-        self._names: list[int] = []  # shown label of each label of the real clustering, in order of their founding
+    ``duration`` of a window in samples; a score from ``tau_active`` on is speech; names are 0 to ``max_speakers`` - 1.
+    """
 
-    def label(self, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating]) -> Labels:
-        """Provisional labels of the local speakers of an incomplete window, shape (local speakers,)."""
-        if self._provisional is None:
-            msg = "an incomplete window after a complete one: windows must come in order"
-            raise ValueError(msg)
-        return self._provisional(segmentation, embeddings)
+    def __init__(self, *, duration: int, tau_active: float, max_speakers: int) -> None:
+        self._duration, self._tau, self._max_speakers = duration, tau_active, max_speakers
+        self._start = 0  # first sample of the last window
+        self._named: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)  # (frames, names): who talked when in that window
+        self._names: list[int] = []  # name of each label of the clustering, in order of their founding
 
-    def translate(self, labels: Labels, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating]) -> Labels:
-        """The labels to show for those that the real clustering gave to a complete window."""
-        shown = np.full(len(labels), UNMAPPED)
-        if self._provisional is not None:
-            shown, self._provisional = self._provisional(segmentation, embeddings), None
+    def label(self, start: int, segmentation: NDArray[np.floating]) -> Labels:
+        """Names of the local speakers of an incomplete window that begins at sample ``start``, shape (local speakers,)."""
+        talking = segmentation >= self._tau
+        names = np.full(talking.shape[1], UNMAPPED)
+        shared = self._shared(start, talking)
+        for local, name in zip(*linear_sum_assignment(shared, maximize=True), strict=True):
+            if shared[local, name] > 0:
+                names[local] = name
+        for local in np.flatnonzero(talking.any(axis=0) & (names == UNMAPPED)):
+            names[local] = next((name for name in range(self._max_speakers) if name not in names), UNMAPPED)
+        self._start = start
+        self._named = np.zeros((len(talking), max(0, *(names + 1))), np.bool_)
+        for local in np.flatnonzero(names != UNMAPPED):
+            self._named[:, names[local]] = talking[:, local]
+        return names
+
+    def translate(self, start: int, segmentation: NDArray[np.floating], labels: Labels) -> Labels:
+        """The names to show for the labels that the clustering gave to a complete window."""
+        claimed = np.full(len(labels), UNMAPPED)
+        if self._named.size:
+            claimed = self.label(start, segmentation)
+            self._named = self._named[:0, :0]
         for local in np.argsort(labels, kind="stable"):
             if labels[local] >= len(self._names):
-                self._names.append(self._name(int(shown[local]), shown))
-        known = np.array([*self._names, UNMAPPED])
-        return known[labels]
+                self._names.append(self._name(int(claimed[local]), claimed))
+        return np.array([*self._names, UNMAPPED])[labels]
+
+    def _shared(self, start: int, talking: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """In how many frames each local speaker (row) talks where each name (column) talked in the last window."""
+        shift = round((start - self._start) / self._duration * len(talking))
+        before = self._named[shift:]
+        return talking[: len(before)].T.astype(np.float64) @ before.astype(np.float64)
 
     def _name(self, wanted: int, claimed: Labels) -> int:
-        """A name that nobody has: the provisional one if there was one, else the lowest that nobody claims."""
+        """A name that no label has: the wanted one if that can be, else the lowest, best one that nobody claims."""
         taken = set(self._names)
         if wanted != UNMAPPED and wanted not in taken:
             return wanted
@@ -55,18 +74,13 @@ class WarmUp:
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, as plain values."""
-        provisional = self._provisional.state() if self._provisional is not None else {}
-        return {
-            f"{_PREFIX}names": np.array(self._names, np.int64),
-            **{_PREFIX + name: value for name, value in provisional.items()},
-        }
+        return {"names": np.array(self._names, np.int64), "named": self._named.copy(), "named_start": self._start}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state()`` gave; raises ValueError or KeyError if it is not such a state."""
-        self._names = [int(name) for name in state[f"{_PREFIX}names"]]
-        if self._provisional is not None and f"{_PREFIX}centers" in state:
-            self._provisional.restore(
-                {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
-            )
-        else:
-            self._provisional = None
+        """Go on from what ``state()`` gave; raises KeyError, TypeError or ValueError if it is not such a state."""
+        self._names = [int(name) for name in state["names"]]
+        self._named = np.array(state["named"], np.bool_)
+        self._start = int(state["named_start"])
+        if self._named.ndim != 2 or not all(0 <= name < self._max_speakers for name in self._names):
+            msg = f"names {self._names} and activity of shape {self._named.shape} are no state of a warm-up"
+            raise ValueError(msg)

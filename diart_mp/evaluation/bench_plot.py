@@ -13,6 +13,7 @@ from diart_mp.errors import UsageError
 from diart_mp.evaluation.bench import Measurement
 
 _PARTS = {"transport": "tab:orange", "wait": "tab:gray", "compute": "tab:blue"}
+_LINES = {"p50": "-", "p95": "--", "p99": ":"}
 
 
 def check_matplotlib() -> None:
@@ -40,7 +41,7 @@ def plot(measurement: Measurement, figures: Mapping[str, Any], path: Path) -> No
 
 
 def _draw_stages(axes: Any, stages: Mapping[str, Any]) -> None:
-    """One bar per stage: medians on top of each other, with a mark at each one's 99th percentile of all three."""
+    """One bar per stage: the medians of its parts on top of each other."""
     names = list(stages)
     base = np.zeros(len(names))
     for part, color in _PARTS.items():
@@ -57,8 +58,8 @@ def _draw_latency(axes: Any, measurement: Measurement, latency: Mapping[str, flo
     times = np.sort([(chunk.answered - chunk.captured) / 1e6 for chunk in measurement.chunks])
     axes.step(times, np.arange(1, len(times) + 1) / len(times), where="post")
     for name, value in latency.items():
-        axes.axvline(value, linestyle=":", color="tab:gray")
-        axes.annotate(f" {name}: {value:.1f} ms", (value, int(name[1:]) / 100), fontsize="small")
+        axes.axvline(value, linestyle=_LINES[name], color="tab:gray", label=f"{name}: {value:.1f} ms")
     axes.set_xlabel("ms from the last sample to the result")
     axes.set_ylabel("share of the chunks")
     axes.set_title(f"Latency of {len(times)} chunks")
+    axes.legend()
