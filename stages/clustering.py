@@ -48,6 +48,7 @@ class Clustering(KeyedStage):
             chunk.array("segmentation"),
             chunk.array("embeddings"),
             prepend=chunk.seq == 0 and settings.start == "exact",
+            silent=chunk.has("silent"),
         )
         # The window clock begins at window 0, the stream's clock at its first sample.
         start, end = (max(0, position + chunk.origin) for position in (region.start, region.end))

@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diart_mp.errors import ModelError
-from diart_mp.messages import FieldValue
+from diart_mp.messages import FieldValue, Plain
 from diart_mp.models.load import load_segmentation
 from diart_mp.runtime.stage import Chunk, Stage, check_rate
 from diart_mp.topology import StageConfig
 
+SILENT: Mapping[str, FieldValue] = {"silent": Plain(value=True)}
+
 
 class Segmentation(Stage):
-    """Adds ``segmentation`` (frames, local speakers), scores in [0, 1], to each chunk."""
+    """Adds ``segmentation`` (frames, local speakers), scores in [0, 1], and ``silent`` where all samples are zero."""
 
     name = "segmentation"
 
@@ -38,4 +40,5 @@ class Segmentation(Stage):
                 "wanted are finite numbers of shape (windows, frames, speakers)"
             )
             raise ModelError(msg)
-        return [{"segmentation": each} for each in scores]
+        silent = [{} if waveform.any() else SILENT for waveform in waveforms]
+        return [{"segmentation": each, **mark} for each, mark in zip(scores, silent, strict=True)]

@@ -27,19 +27,30 @@ class WindowPlan:
     """Gives the windows of one stream in order, as its samples come in.
 
     With ``start = "exact"`` the first window is the first ``duration`` samples; a stream shorter than that is
-    padded at its left. With "early" the first window ends after the first step. The windows of a stream
-    depend on its length alone, not on how it was read. Window ``seq`` of a stream without skipping
-    begins at ``origin + seq * step``, also where the step does not divide the duration.
+    padded at its left. With "early" the first window ends after the first step, and where a stream begins with digital
+    silence the windows are counted anew from the first sound on: then they are those of the same recording without
+    that silence. The windows of a stream depend on its samples alone, not on how it was read. Otherwise window
+    ``seq`` of a stream without skipping begins at ``origin + seq * step``, also where the step does not divide the
+    duration.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._duration = settings.duration
         self._step = settings.step
         self._right = settings.latency - settings.step
+        self._early = settings.start == "early"
         self._length: int | None = None  # samples of the whole stream, once it has ended
         self.samples = 0
-        self.origin: int | None = settings.step - settings.duration if settings.start == "early" else None
+        self.origin: int | None = settings.step - settings.duration if self._early else None
         self._next: int | None = self.origin
+
+    def begin_at(self, position: int) -> None:
+        """The first sample that is not zero is at ``position``: with an early start a window ends one step later.
+
+        To be told before ``advance`` counts that sample.
+        """
+        if self._early and self._next is not None:
+            self._next = max(self._next, position + self._step - self._duration)
 
     def advance(self, samples: int) -> None:
         """``samples`` more samples have arrived."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from diart_mp.blocks.aggregation import AggregatedRegion, DelayedAggregation
 from diart_mp.blocks.binarize import binarize
-from diart_mp.blocks.clustering import ClusteringSettings, IncrementalClustering
+from diart_mp.blocks.clustering import UNMAPPED, ClusteringSettings, IncrementalClustering
 from diart_mp.blocks.warmup import WarmUp
 from diart_mp.config import Settings
 
@@ -45,12 +45,16 @@ class OnlineDiarization:
         )
         self.clustering = IncrementalClustering(thresholds)
         self._warm_up = _warm_up(settings) if settings.start == "early" else None
-        # Early windows are those that begin before the stream does: window 0 ends with the stream's first step.
-        self._first_complete = settings.duration - settings.step
         self._aggregation = DelayedAggregation(settings)
 
     def __call__(
-        self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating], *, prepend: bool = False
+        self,
+        start: int,
+        segmentation: NDArray[np.floating],
+        embeddings: NDArray[np.floating],
+        *,
+        prepend: bool = False,
+        silent: bool = False,
     ) -> Region:
         """Who spoke in the region that the window at sample ``start`` completes.
 
@@ -59,32 +63,41 @@ class OnlineDiarization:
             segmentation: local scores in [0, 1], shape (frames, local speakers).
             embeddings: shape (local speakers, dimension); rows of inactive speakers may be NaN.
             prepend: begin the very first region with the window instead of ``latency`` before its end, as diart does.
+            silent: all samples of the window are zero. With an early start nothing begins before there is a sound.
 
         Raises:
             ValueError: NaN or infinite scores, shapes that do not fit, a window out of order. Nothing has been
                 learned from the window then.
 
         """
-        _, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend)
+        _, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
         rate = self._settings.rate
         turns = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
         in_samples = tuple((round(begin * rate), round(end * rate), speaker) for begin, end, speaker in turns)
         return Region(aggregated.start, aggregated.end, in_samples)
 
     def aggregate(
-        self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating], *, prepend: bool = False
+        self,
+        start: int,
+        segmentation: NDArray[np.floating],
+        embeddings: NDArray[np.floating],
+        *,
+        prepend: bool = False,
+        silent: bool = False,
     ) -> tuple[NDArray[np.intp], AggregatedRegion]:
         """The same up to the binarization: the labels of the local speakers and the aggregated scores of the region."""
         self._aggregation.check(start, segmentation, prepend=prepend)
-        labels = self._label(start, segmentation, embeddings)
+        labels = self._label(start, segmentation, embeddings, silent=silent)
         return labels, self._aggregation(start, segmentation, labels, prepend=prepend)
 
     def _label(
-        self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating]
+        self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating], *, silent: bool
     ) -> NDArray[np.intp]:
         if self._warm_up is None:
             return self.clustering(segmentation, embeddings)
-        if start < self._first_complete:
+        if not self._warm_up.has_begun(start, silent=silent):
+            return np.full(len(embeddings), UNMAPPED)
+        if not self._warm_up.is_over(start):
             return self._warm_up.label(start, segmentation)
         return self._warm_up.translate(start, segmentation, self.clustering(segmentation, embeddings))
 
@@ -106,4 +119,9 @@ class OnlineDiarization:
 
 
 def _warm_up(settings: Settings) -> WarmUp:
-    return WarmUp(duration=settings.duration, tau_active=settings.tau_active, max_speakers=settings.max_speakers)
+    return WarmUp(
+        duration=settings.duration,
+        step=settings.step,
+        tau_active=settings.tau_active,
+        max_speakers=settings.max_speakers,
+    )

@@ -22,14 +22,27 @@ Labels = NDArray[np.intp]
 class WarmUp:
     """Gives names to local speakers before there is a clustering, and translates its labels into names afterwards.
 
-    ``duration`` of a window in samples; a score from ``tau_active`` on is speech; names are 0 to ``max_speakers`` - 1.
+    The warm-up begins with the first window that is not digital silence (a device that is off, a sink that plays nothing) and
+    ends with the first one that has a whole ``duration`` of what follows. ``duration`` and ``step`` are in samples; a
+    score from ``tau_active`` on is speech; names are 0 to ``max_speakers`` - 1.
     """
 
-    def __init__(self, *, duration: int, tau_active: float, max_speakers: int) -> None:
-        self._duration, self._tau, self._max_speakers = duration, tau_active, max_speakers
+    def __init__(self, *, duration: int, step: int, tau_active: float, max_speakers: int) -> None:
+        self._duration, self._step, self._tau, self._max_speakers = duration, step, tau_active, max_speakers
+        self._begun: int | None = None  # first sample of the first window that was not silent
         self._start = 0  # first sample of the last window
         self._named: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)  # (frames, names): who talked when in that window
         self._names: list[int] = []  # name of each label of the clustering, in order of their founding
+
+    def has_begun(self, start: int, *, silent: bool) -> bool:
+        """Whether there has been any sound up to the window that begins at sample ``start``."""
+        if self._begun is None and not silent:
+            self._begun = start
+        return self._begun is not None
+
+    def is_over(self, start: int) -> bool:
+        """Whether the window that begins at sample ``start`` is complete."""
+        return self._begun is not None and start >= self._begun + self._duration - self._step
 
     def label(self, start: int, segmentation: NDArray[np.floating]) -> Labels:
         """Names of the local speakers of an incomplete window that begins at sample ``start``, shape (local speakers,)."""
@@ -74,13 +87,19 @@ class WarmUp:
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, as plain values."""
-        return {"names": np.array(self._names, np.int64), "named": self._named.copy(), "named_start": self._start}
+        return {
+            "begun": -1 if self._begun is None else self._begun,
+            "names": np.array(self._names, np.int64),
+            "named": self._named.copy(),
+            "named_start": self._start,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state()`` gave; raises KeyError, TypeError or ValueError if it is not such a state."""
         self._names = [int(name) for name in state["names"]]
         self._named = np.array(state["named"], np.bool_)
         self._start = int(state["named_start"])
+        self._begun = None if state["begun"] == -1 else int(state["begun"])
         if self._named.ndim != 2 or not all(0 <= name < self._max_speakers for name in self._names):
             msg = f"names {self._names} and activity of shape {self._named.shape} are no state of a warm-up"
             raise ValueError(msg)

@@ -2,12 +2,14 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from diart_mp.config import Settings
 from diart_mp.outputs.events import update_from_dict
 from diart_mp.outputs.log import EventLog
+from diart_mp.outputs.names import one_field
 from diart_mp.outputs.stitching import Stitcher
 from diart_mp.turns import Turn, Update
 
@@ -68,6 +70,7 @@ class Reporter:
         self._stitchers: dict[str, Stitcher] = {}
         self._turns: dict[str, list[Turn]] = {}
         self._latencies: list[float] = []
+        self._begun: dict[str, tuple[float, float, float | None]] = {}  # when (monotonic s), where, length (s)
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One event of the pipeline."""
@@ -79,7 +82,7 @@ class Reporter:
             case "result":
                 self._update(update_from_dict(event["update"], rate=event["rate"]))
             case "progress":
-                self._view.progress(event["stream"], event["seconds"], event["duration"], event.get("factor"))
+                self._progress(event["stream"], event["seconds"], event["duration"])
             case "level":
                 self._view.level(event["stream"], event["dbfs"])
             case "gap":
@@ -89,6 +92,7 @@ class Reporter:
             case "restart" | "note":
                 self._view.note(event["text"])
             case "done":
+                self._progress(event["stream"], event["seconds"])
                 self._view.ended(event["stream"])
 
     def refresh(self) -> None:
@@ -119,6 +123,13 @@ class Reporter:
             values["der"] = self._score(summary)
         self._view.finish(describe(values), values)
 
+    def _progress(self, stream: str, seconds: float, duration: float | None = None) -> None:
+        """Tell the view how far a stream is, and how many times faster than real time that went so far."""
+        now = time.monotonic()
+        since, first, duration = self._begun.setdefault(stream, (now, seconds, duration))
+        factor = (seconds - first) / (now - since) if now > since and not self._live else None
+        self._view.progress(stream, seconds, duration, factor)
+
     def _update(self, update: Update) -> None:
         if update.latency_ms is not None:
             self._latencies.append(update.latency_ms)
@@ -140,7 +151,7 @@ class Reporter:
 
         scores: dict[str, float | None] = {}
         for stream, duration in summary.seconds.items():
-            reference = self._reference_of(stream)
+            reference = self._reference_of(stream, alone=len(summary.seconds) == 1)
             if reference is None:
                 scores[stream] = None
                 continue
@@ -149,9 +160,12 @@ class Reporter:
             scores[stream] = round(100 * diarization_error(reference, said, duration=duration).rate, 2)
         return scores
 
-    def _reference_of(self, stream: str) -> list[tuple[float, float, str]] | None:
+    def _reference_of(self, stream: str, *, alone: bool) -> list[tuple[float, float, str]] | None:
+        """By name, as RTTM writes it; a stream alone may have the only reference under any name."""
         references = self._reference or {}
-        return next(iter(references.values())) if len(references) == 1 else references.get(stream)
+        if alone and len(references) == 1:
+            return next(iter(references.values()))
+        return references.get(one_field(stream))
 
 
 def describe(summary: Mapping[str, Any]) -> str:

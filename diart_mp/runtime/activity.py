@@ -33,8 +33,10 @@ class Activity:
         os.pwrite(self._file, bytes(_LENGTH), 0)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file; idempotent."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
 
 def activity_file(directory: Path, stage: str, replica: int) -> Path:

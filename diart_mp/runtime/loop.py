@@ -260,7 +260,7 @@ class StageLoop:
     def _end(self, message: Message) -> None:
         """A stream is over: drop what is remembered of it and say so to the next stage or the owner."""
         if isinstance(self._stage, KeyedStage):
-            self._stage.forget(message.stream)
+            self._forget(self._stage, message.stream)
             del self._orders[message.stream]
             self._attempts[message.stream] = message.attempt + 1  # what still comes of this attempt comes too late
         else:
@@ -273,6 +273,13 @@ class StageLoop:
             self._reply(message, "end")
         else:
             self._sender.send(message)
+
+    def _forget(self, stage: KeyedStage, stream: str) -> None:
+        try:
+            stage.forget(stream)
+        except Exception as error:  # noqa: BLE001  # the same boundary; the stream is over all the same
+            self._count("errors")
+            self._control.send("event", event="note", stream=stream, text=f"{stage.name}: {_reason(error)}")
 
     def _reply(self, message: Message, kind: str) -> None:
         """Send a result to the chunk's owner: plain fields and checkpoints; arrays stay here."""

@@ -60,6 +60,10 @@ class Chunk:
         """Field ``name`` as an array; ProtocolError if there is none."""
         return self._message.array(name)
 
+    def has(self, name: str) -> bool:
+        """Whether the chunk has a field ``name``."""
+        return name in self._message.fields
+
     def value(self, name: str) -> Any:
         """Field ``name`` as a plain value; ProtocolError if there is none."""
         return self._message.plain(name)

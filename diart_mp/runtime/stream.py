@@ -67,6 +67,7 @@ class OwnedStream:
         self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
         self._plan = WindowPlan(settings)
         self._pace = Pace(settings)
+        self._heard = position is not None and position.heard
         self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
         self._outputs = open_outputs(self._journal.resumed)
         self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
@@ -214,6 +215,7 @@ class OwnedStream:
 
     def _append(self, block: NDArray[np.float32]) -> None:
         self._ring.write(block)
+        self._listen_for_sound(block)
         self._plan.advance(len(block))
         self._captured.append((self._plan.samples, self._source.read_time))
         self._tell_findings()
@@ -228,6 +230,11 @@ class OwnedStream:
             self._report("gap", stream=self.name, start=start, seconds=length, text=gap.reason)
         for text in self._source.warnings():
             self._report("note", stream=self.name, text=text)
+
+    def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
+        if not self._heard and block.any():
+            self._heard = True
+            self._plan.begin_at(self._plan.samples + int(np.flatnonzero(block)[0]))
 
     def _add(self, window: Window) -> Sent:
         """Enter a window into the account; the silence that it needs at the stream's end goes into the ring."""
@@ -323,6 +330,7 @@ class OwnedStream:
             generation=self._ring.generation,
             samples=samples,
             clock=clock,
+            heard=self._heard,
         )
 
     def _make_ring(self, name: str, generation: int, position: Position | None) -> RingWriter:

@@ -76,15 +76,15 @@ class Diart:
 
     @contextmanager
     def started(self, *arguments: Argument, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-        """The command while it runs; killed at the end if it still does."""
+        """The command while it runs; at the end it is told to stop, if it still does, so that it leaves nothing."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = self.environment(**(env or {}))
         with subprocess.Popen([COMMAND, *arguments], **pipes, text=True, env=environment) as process:  # type: ignore[call-overload]
             try:
                 yield process
             finally:
-                process.kill()
-                process.communicate()
+                process.terminate()
+                process.communicate(timeout=30)
 
     def left(self) -> list[Path]:
         """Run folders, and rings in shared memory that belong to them."""

@@ -44,6 +44,19 @@ def test_a_name_finds_its_way_into_the_outputs(folder: Path, name: str) -> None:
     assert len(turns(output / f"{file}.rttm")) > 3
 
 
+def test_a_reference_is_found_by_name(diart: Diart, folder: Path, tmp_path: Path) -> None:
+    """RTTM has no spaces in its names; a recording without a reference gets no score."""
+    said = (folder / os.fsdecode(b"out-\xff") / "two words und Ümlaute 語.rttm").read_text(encoding="utf-8")
+    reference = tmp_path / "reference.rttm"
+    reference.write_text(said, encoding="utf-8")
+    zero = pytest.approx(0, abs=0.1)  # percent: RTTM has milliseconds
+    names = ["two words und Ümlaute 語.wav", ".hidden.wav"]
+    done = diart("run", *names, *TONES, "--json", "--reference", reference, cwd=folder)
+    assert done.objects[-1]["der"] == {"two words und Ümlaute 語": zero, ".hidden": None}
+    done = diart("run", ".hidden.wav", *TONES, "--json", "--reference", reference, cwd=folder)
+    assert done.objects[-1]["der"] == {".hidden": zero}
+
+
 def test_a_name_that_is_no_text_in_an_error(diart: Diart, folder: Path, tmp_path: Path) -> None:
     """From the command itself, and from a stage by way of a message."""
     path = tmp_path / os.fsdecode(b"b\xfcd.wav")

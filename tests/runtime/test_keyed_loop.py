@@ -1,0 +1,234 @@
+"""The loop of a keyed stage, the last of its chain: order, checkpoints, answers to the owner."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diart_mp.errors import ProtocolError
+from diart_mp.messages import FieldValue, Message, Plain
+from diart_mp.runtime.loop import CHECKPOINT, ERROR
+from diart_mp.runtime.order import RESTORE
+from diart_mp.runtime.stage import Chunk
+
+from .rig import Rig, Sum, chunk, make_rig
+
+MakeRig = Callable[[Sum], Rig]
+
+
+@pytest.fixture
+def rig_of(tmp_path: Path) -> Iterator[MakeRig]:
+    before = signal.getsignal(signal.SIGTERM)
+    with ExitStack() as stack:
+        yield lambda stage: stack.enter_context(make_rig(tmp_path, stage))
+    signal.signal(signal.SIGTERM, before)
+
+
+class Owner:
+    """Sends chunks of one stream that know where to answer."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+
+    def chunk(self, seq: int, do: str = "", attempt: int = 0, **fields: FieldValue) -> Message:
+        return chunk(seq, do, attempt=attempt, reply_to=self.rig.topology.results, **fields)
+
+    def send(self, *seqs: int, attempt: int = 0) -> None:
+        self.rig.send(*(self.chunk(seq, attempt=attempt) for seq in seqs))
+
+    def end(self, seq: int, attempt: int = 0) -> None:
+        reply_to = self.rig.topology.results
+        self.rig.send(Message(kind="end", stream="s", seq=seq, attempt=attempt, reply_to=reply_to))
+
+    def restored(self, seq: int, state: Any, attempt: int) -> Message:
+        """The first chunk of a replay."""
+        fields: dict[str, FieldValue] = {RESTORE: Plain(seq - 1)}
+        if state is not None:
+            fields[f"{RESTORE}.sum"] = np.frombuffer(state, np.uint8)
+        return self.chunk(seq, attempt=attempt, **fields)
+
+
+def sums(results: list[Message]) -> list[tuple[int, list[int]]]:
+    return [(result.seq, result.plain("turns")) for result in results]
+
+
+def test_chunks_are_done_in_order_and_answered_to_their_owner(rig_of: MakeRig) -> None:
+    rig = rig_of(Sum())
+    owner = Owner(rig)
+
+    def script() -> None:
+        owner.send(3, 1, 2)
+        owner.send(*range(4, 30))  # more than there is room for: what waits for chunk 0 takes up none
+        owner.send(0, 0, 2)
+        results = rig.take(30)
+        assert sums(results) == [(seq, [(seq + 1) * (seq + 2) // 2, seq + 1]) for seq in range(30)]
+        assert {result.kind for result in results} == {"result"}
+        assert results[0].fields.keys() == {"turns", "do", "add"}  # no arrays, no settings
+        assert results[3].fields.keys() == {"turns", "do", "add", CHECKPOINT + "sum"}
+        assert [result.seq for result in results if CHECKPOINT + "sum" in result.fields] == [3, 7, 11, 15, 19, 23, 27]
+
+    rig.run(script)
+
+
+def test_a_replay_goes_on_from_its_checkpoint_or_from_the_beginning(rig_of: MakeRig) -> None:
+    rig = rig_of(Sum())
+    owner = Owner(rig)
+
+    def script() -> None:
+        owner.send(*range(6))
+        before = rig.take(6)
+        state = before[3].array(CHECKPOINT + "sum").tobytes()
+        rig.send(owner.chunk(5, attempt=1), owner.restored(4, state, attempt=1), owner.chunk(6, attempt=1))
+        again = rig.take(3)
+        assert sums(again) == [(4, [15, 5]), (5, [21, 6]), (6, [28, 7])]
+        assert {result.attempt for result in again} == {1}
+        owner.send(6, 7, attempt=0)  # too late
+        owner.send(1, 0, attempt=2)
+        assert sums(rig.take(2)) == [(0, [1, 1]), (1, [3, 2])]
+
+    rig.run(script)
+
+
+def test_another_process_goes_on_from_a_checkpoint(rig_of: MakeRig, tmp_path: Path) -> None:
+    first = rig_of(Sum())
+
+    def begin() -> None:
+        Owner(first).send(*range(4))
+        first.take(4)
+
+    first.run(begin)
+    state = first.got[3].array(CHECKPOINT + "sum").tobytes()
+    (tmp_path / "other").mkdir()
+    with make_rig(tmp_path / "other", Sum()) as second:
+        owner = Owner(second)
+
+        def script() -> None:
+            owner.send(5, 6)  # of the older attempt; its beginning is not known here
+            second.send(owner.restored(4, state, attempt=1), owner.chunk(5, attempt=1))
+            assert sums(second.take(2)) == [(4, [15, 5]), (5, [21, 6])]
+
+        second.run(script)
+
+
+def fail(_: Chunk) -> None:
+    msg = "cannot"
+    raise ProtocolError(msg)
+
+
+def test_a_failed_chunk_leaves_the_others_and_the_checkpoint_alone(rig_of: MakeRig) -> None:
+    rig = rig_of(Sum(fail=fail))
+    owner = Owner(rig)
+
+    def script() -> None:
+        rig.send(*(owner.chunk(seq, "fail" if seq in (2, 3) else "") for seq in (4, 3, 2, 1, 0)))
+        results = rig.take(5)
+        assert [result.kind for result in results] == ["result", "result", "error", "error", "result"]
+        assert results[2].plain(ERROR) == "sum: cannot"
+        assert results[4].plain("turns") == [8, 3]
+        state = results[3].array(CHECKPOINT + "sum").tobytes()  # what all later chunks build on
+        rig.send(owner.restored(4, state, attempt=1))
+        assert sums(rig.take(1)) == [(4, [8, 3])]
+
+    rig.run(script)
+
+
+def test_a_chunk_that_failed_in_an_earlier_stage(rig_of: MakeRig) -> None:
+    rig = rig_of(Sum())
+    owner = Owner(rig)
+
+    def script() -> None:
+        rig.send(*(owner.chunk(seq, **({ERROR: Plain("double: no")} if seq in (0, 3) else {})) for seq in (2, 0, 3, 1)))
+        results = rig.take(4)
+        assert [result.kind for result in results] == ["error", "result", "result", "error"]
+        assert results[0].plain(ERROR) == "double: no"
+        assert [result.plain("turns") for result in results[1:3]] == [[2, 1], [5, 2]]
+        assert CHECKPOINT + "sum" in results[3].fields
+
+    rig.run(script)
+
+
+@pytest.mark.parametrize("state", [b"", b"garbage of some kind"])
+def test_a_checkpoint_that_is_none_is_an_error_of_its_chunk(rig_of: MakeRig, state: bytes) -> None:
+    rig = rig_of(Sum())
+    owner = Owner(rig)
+
+    def script() -> None:
+        rig.send(owner.restored(4, state, attempt=1))
+        (result,) = rig.take(1)
+        if state:
+            assert "is damaged" in result.plain(ERROR)
+        else:
+            assert result.plain("turns") == [5, 1]
+        owner.send(0, attempt=2)
+        assert sums(rig.take(1)) == [(0, [1, 1])]
+
+    rig.run(script)
+
+
+class Broken(Sum):
+    """Cannot say its state, nor forget it."""
+
+    def checkpoint(self, stream: str) -> bytes:
+        raise OSError(stream)
+
+    def forget(self, stream: str) -> None:
+        raise KeyError(stream)
+
+
+def test_a_stage_that_cannot_say_or_forget_its_state_lives_on(rig_of: MakeRig) -> None:
+    rig = rig_of(Broken())
+    owner = Owner(rig)
+
+    def script() -> None:
+        owner.send(*range(5))
+        owner.end(5)
+        results = rig.take(6)
+        assert [result.kind for result in results] == [*["result"] * 5, "end"]
+        assert results[3].plain("turns") == [10, 4]
+        assert CHECKPOINT + "sum" not in results[3].fields
+        assert rig.hear("note")["text"] == "sum has no checkpoint at chunk 3: OSError: s"
+        assert rig.hear("note")["text"] == "sum: KeyError: 's'"
+
+    rig.run(script)
+
+
+def test_the_end_of_a_stream(rig_of: MakeRig) -> None:
+    stage = Sum()
+    rig = rig_of(stage)
+    owner = Owner(rig)
+
+    def script() -> None:
+        owner.end(2)
+        owner.send(1, 0)
+        results = rig.take(3)
+        assert [(result.kind, result.seq) for result in results] == [("result", 0), ("result", 1), ("end", 2)]
+        owner.send(3, 0)  # of an attempt that is over: nothing is kept for them
+        owner.end(2)
+        state = None
+        rig.send(owner.restored(1, state, attempt=1))  # but a replay is answered, as its owner knows nothing of the end
+        owner.end(2, attempt=1)
+        again = rig.take(2)
+        assert [(result.kind, result.seq, result.attempt) for result in again] == [("result", 1, 1), ("end", 2, 1)]
+
+    rig.run(script)
+    assert stage.forgotten == ["s", "s"]
+    assert stage.sums == {}
+    assert rig.loop._orders == {}
+
+
+def test_strangers_get_no_answer(rig_of: MakeRig) -> None:
+    rig = rig_of(Sum())
+    owner = Owner(rig)
+
+    def script() -> None:
+        rig.send(chunk(0, stream="a", reply_to="tcp://127.0.0.1:1"), chunk(0, stream="b"))
+        owner.send(0)
+        (result,) = rig.take(1)
+        assert result.stream == "s"
+        assert rig.control.progress.counters["unknown_owner"] == 2
+
+    rig.run(script)
