@@ -33,7 +33,7 @@ def _summary(report: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"chunks/s {throughput['chunks_per_s']:.1f}, real-time factor {factor:.4f} ({1 / factor:.1f} times real time)"
     yield f"latency  {_three(report['latency_ms'])} ms (p50 / p95 / p99)"
-    yield f"overhead {_three(report['overhead_ms'])} ms of it: hops and waiting, all but computing"
+    yield f"overhead {_three(report['overhead_ms'])} ms of it on the way from stage to stage and in queues"
     yield f"start    {start['ready']:.2f} s until ready, {start['first_result']:.2f} s until the first result"
     yield f"cost     {_number(total['cpu_s'], 2)} s of processor time, {_number(total['memory_mb'], 0)} MB at most"
     if report["skipped"] or report["lost_s"]:

@@ -6,7 +6,7 @@ Knows nothing of how a run is made. Runs in the process of ``diart-mp bench``.
     throughput   {chunks_per_s, real_time_factor}: from "ready" to the end of the last stream; the factor is time per
                  second of audio, below 1 faster than real time
     latency_ms   last sample captured until result, {p50, p95, p99}
-    overhead_ms  the part of the latency in which no stage worked on the chunk: all hops, all waiting
+    overhead_ms  from the sending of the chunk to its result, less the time in which stages worked on it: all hops
     start_s      {ready, first_result}, from the start of the processes
     stages NAME  wait_ms       in the stage's queue, until its batch begins; in capture: until the chunk is sent
                  compute_ms    in the stage's hands (a batch of several counts for each of its chunks); 0 in capture
@@ -38,7 +38,9 @@ def figures(measurement: Measurement) -> dict[str, Any]:
     """Everything above, of one run."""
     chunks = measurement.chunks
     latency = _ms([chunk.answered - chunk.captured for chunk in chunks])
-    computed = _ms([sum(hop.done - hop.started for hop in chunk.hops) for chunk in chunks])
+    overhead = _ms(
+        [chunk.answered - chunk.sent - sum(hop.done - hop.started for hop in chunk.hops) for chunk in chunks]
+    )
     rate = len(chunks) / measurement.wall_s
     usage = measurement.usage
     return {
@@ -53,7 +55,7 @@ def figures(measurement: Measurement) -> dict[str, Any]:
             "real_time_factor": round(measurement.wall_s / measurement.audio_s, 5),
         },
         "latency_ms": percentiles(latency),
-        "overhead_ms": percentiles(latency - computed),
+        "overhead_ms": percentiles(overhead),
         "stages": _stages(measurement, rate),
         "supervisor": _usage([usage[SUPERVISOR]] if SUPERVISOR in usage else []),
         "total": _usage(list(usage.values())),

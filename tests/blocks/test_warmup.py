@@ -1,67 +1,95 @@
-"""Provisional speakers of the first windows keep their names where they are the same people later."""
+"""Names given before a whole window was heard are kept by the same people afterwards."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diart_mp.blocks.clustering import UNMAPPED, ClusteringSettings
+from diart_mp.blocks.clustering import UNMAPPED
 from diart_mp.blocks.diarization import OnlineDiarization
 from diart_mp.blocks.warmup import WarmUp
 from diart_mp.config import Settings
 from diart_mp.runtime.state import pack_state, unpack_state
 
-THRESHOLDS = ClusteringSettings(tau_active=0.5, rho_update=0.3, delta_new=0.5, max_speakers=4)
-ANNA, BERT, CLEO = np.eye(3)
-SILENT = np.full(3, np.nan)
+STEP = 1000  # samples; a window has 5 steps and 10 frames, so a step is 2 frames
 RATE = 4000
-EARLY = Settings(rate=RATE, duration=5 * RATE, step=RATE, latency=RATE, delta_new=0.5, start="early")
+EARLY = Settings(rate=RATE, duration=5 * STEP, step=STEP, latency=STEP, delta_new=0.5, start="early")
 
 
-def scores(*active: bool) -> NDArray[np.float64]:
-    """Ten frames of steady scores."""
-    return np.tile(np.where(active, 0.9, 0.1), (10, 1))
+def warm_up(max_speakers: int = 4) -> WarmUp:
+    """A warm-up that has heard its first sound at sample 0."""
+    begun = WarmUp(duration=5 * STEP, step=STEP, tau_active=0.5, max_speakers=max_speakers)
+    assert begun.has_begun(0, silent=False)
+    return begun
 
 
-def test_short_speech_is_enough_for_a_provisional_speaker() -> None:
-    warm_up = WarmUp(THRESHOLDS)
-    short = scores(False, False)
-    short[-1] = 0.9, 0.1  # a tenth of the window: less than rho_update
-    assert warm_up.label(short, np.array([ANNA, SILENT])).tolist() == [0, UNMAPPED]
-    short[-1] = 0.9, 0.9
-    assert warm_up.label(short, np.array([BERT, ANNA])).tolist() == [1, 0]
+def scores(*frames: str) -> NDArray[np.float64]:
+    """One text of ten characters per local speaker: ``x`` where he talks."""
+    return np.array([[0.9 if char == "x" else 0.1 for char in text] for text in frames]).T
 
 
-def test_names_are_kept_by_those_who_are_the_same() -> None:
-    warm_up = WarmUp(THRESHOLDS)
-    warm_up.label(scores(True, True), np.array([ANNA, BERT]))
-    # The real clustering founds its speakers in another order: label 0 is Bert, label 1 is Anna.
-    both = scores(True, True), np.array([BERT, ANNA])
-    assert warm_up.translate(np.array([0, 1]), *both).tolist() == [1, 0]
-    assert warm_up.translate(np.array([1, UNMAPPED]), *both).tolist() == [0, UNMAPPED]
+def test_who_goes_on_talking_keeps_the_name_in_whatever_place() -> None:
+    names = warm_up()
+    assert names.label(0, scores("......xx..", "..........", "........xx")).tolist() == [0, UNMAPPED, 1]
+    assert names.label(STEP, scores("......xx..", "....xx....", "..........")).tolist() == [1, 0, UNMAPPED]
 
 
-def test_somebody_new_gets_a_name_that_nobody_has() -> None:
-    warm_up = WarmUp(THRESHOLDS)
-    warm_up.label(scores(True, True), np.array([ANNA, BERT]))
-    assert warm_up.translate(np.array([0]), scores(True), np.array([BERT])).tolist() == [1]
-    assert warm_up.translate(np.array([1, 0]), scores(True, True), np.array([CLEO, BERT])).tolist() == [0, 1]
-    assert warm_up.translate(np.array([2]), scores(True), np.array([ANNA])).tolist() == [2]
+def test_somebody_new_gets_the_lowest_free_name() -> None:
+    names = warm_up()
+    assert names.label(0, scores("........xx")).tolist() == [0]
+    assert names.label(STEP, scores("........xx", "......xx..")).tolist() == [1, 0]
+
+
+def test_no_more_names_than_speakers_are_allowed() -> None:
+    names = warm_up(max_speakers=1)
+    assert names.label(0, scores("........xx", "......xx..")).tolist() == [0, UNMAPPED]
+
+
+def test_labels_of_the_clustering_get_the_names_that_were_shown() -> None:
+    names = warm_up()
+    names.label(3 * STEP, scores("....xx....", "........xx"))
+    complete = scores("......xx..", "..xx......", "........xx")
+    assert names.translate(4 * STEP, complete, np.array([0, 1, 2])).tolist() == [1, 0, 2]
+    assert names.translate(5 * STEP, complete, np.array([2, UNMAPPED, 0])).tolist() == [2, UNMAPPED, 1]
+    assert names.translate(6 * STEP, complete, np.array([3, 1, UNMAPPED])).tolist() == [3, 0, UNMAPPED]
+
+
+def test_nothing_begins_before_there_is_a_sound() -> None:
+    names = WarmUp(duration=5 * STEP, step=STEP, tau_active=0.5, max_speakers=4)
+    assert not names.has_begun(7 * STEP, silent=True)
+    assert not names.is_over(7 * STEP)
+    assert names.has_begun(8 * STEP, silent=False)
+    assert names.has_begun(9 * STEP, silent=True)
+    assert not names.is_over(11 * STEP)
+    assert names.is_over(12 * STEP)
 
 
 def test_complete_windows_are_labelled_as_with_an_exact_start_but_for_names() -> None:
     generator = np.random.default_rng(5)
     windows = [(generator.random((10, 3)), generator.normal(size=(3, 8))) for _ in range(30)]
     early, exact = OnlineDiarization(EARLY), OnlineDiarization(Settings.from_map({**EARLY.to_map(), "start": "exact"}))
-    renamed: dict[int, int] = {}
+    renamed: dict[int, int] = {UNMAPPED: UNMAPPED}
     for index, window in enumerate(windows):
-        shown, _ = early.aggregate(index * RATE, *window)
+        shown, _ = early.aggregate(index * STEP, *window)
         if index < 4:
             continue
-        labels, _ = exact.aggregate((index - 4) * RATE, *window)
+        labels, _ = exact.aggregate((index - 4) * STEP, *window)
         for label, name in zip(labels.tolist(), shown.tolist(), strict=True):
             assert renamed.setdefault(label, name) == name
-    assert renamed[UNMAPPED] == UNMAPPED if UNMAPPED in renamed else True
     assert len(set(renamed.values())) == len(renamed) > 3
+
+
+def test_leading_silence_changes_nothing_but_the_time() -> None:
+    generator = np.random.default_rng(7)
+    windows = [(generator.random((10, 3)), generator.normal(size=(3, 8))) for _ in range(12)]
+    quiet = np.full((10, 3), 0.01), np.full((3, 8), np.nan)
+    at_once, later = OnlineDiarization(EARLY), OnlineDiarization(EARLY)
+    for index in range(9):
+        assert later(index * STEP, *quiet, silent=True).turns == ()
+    for index, window in enumerate(windows):
+        here, there = at_once(index * STEP, *window), later((index + 20) * STEP, *window)
+        if index == 0:
+            continue  # its region reaches back over the jump
+        assert [(begin + 20 * STEP, end + 20 * STEP, who) for begin, end, who in here.turns] == list(there.turns)
 
 
 def test_state_can_be_taken_over_at_any_window() -> None:
@@ -72,11 +100,10 @@ def test_state_can_be_taken_over_at_any_window() -> None:
         state = unpack_state(pack_state(moved.state()))
         moved = OnlineDiarization(EARLY)
         moved.restore(state)
-        assert moved(index * RATE, *window) == going(index * RATE, *window)
+        assert moved(index * STEP, *window, silent=index < 2) == going(index * STEP, *window, silent=index < 2)
 
 
-def test_incomplete_window_after_a_complete_one_is_refused() -> None:
-    warm_up = WarmUp(THRESHOLDS)
-    warm_up.translate(np.array([0]), scores(True), np.array([ANNA]))
-    with pytest.raises(ValueError, match="in order"):
-        warm_up.label(scores(True), np.array([ANNA]))
+@pytest.mark.parametrize("damage", [{"names": [9]}, {"named": np.zeros(3)}])
+def test_damaged_state_is_refused(damage: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="no state of a warm-up"):
+        warm_up().restore({**warm_up().state(), **damage})

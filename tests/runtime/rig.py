@@ -99,6 +99,7 @@ class Rig:
             ends = self.topology.stage(stage.name).endpoints()
             self.downstream = Receiver(self.context, ends, stage=after.name, replica=0, epoch=1, capacity=100)
         self.got: list[Message] = []
+        self._heard = False
         for end in (self.upstream, self.owner, self.supervisor, self.control, self.loop, self.downstream):
             if end is not None:
                 stack.callback(end.close)
@@ -121,7 +122,7 @@ class Rig:
 
     def stop(self) -> None:
         identity = f"{self.stage.name}/0/{EPOCH}".encode()
-        assert self.supervisor.poll(_WAIT_MS)  # it has said that it is ready, so it can be told something
+        assert self._heard or self.supervisor.poll(_WAIT_MS)  # who has said something can be told something
         self.supervisor.send_multipart([identity, pack_control("stop")])
 
     def send(self, *messages: Message) -> None:
@@ -158,6 +159,7 @@ class Rig:
         while True:
             assert self.supervisor.poll(_WAIT_MS)
             message = unpack_control(self.supervisor.recv_multipart()[1:])
+            self._heard = True
             if message.get("event") == event:
                 return message
 

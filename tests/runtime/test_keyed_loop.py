@@ -1,7 +1,7 @@
 """The loop of a keyed stage, the last of its chain: order, checkpoints, answers to the owner."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,10 @@ class Owner:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
 
-    def chunk(self, seq: int, do: str = "", attempt: int = 0, **fields: FieldValue) -> Message:
-        return chunk(seq, do, attempt=attempt, reply_to=self.rig.topology.results, **fields)
+    def chunk(
+        self, seq: int, do: str = "", attempt: int = 0, fields: Mapping[str, FieldValue] | None = None
+    ) -> Message:
+        return chunk(seq, do, attempt=attempt, reply_to=self.rig.topology.results).with_fields(fields or {})
 
     def send(self, *seqs: int, attempt: int = 0) -> None:
         self.rig.send(*(self.chunk(seq, attempt=attempt) for seq in seqs))
@@ -49,7 +51,7 @@ class Owner:
         fields: dict[str, FieldValue] = {RESTORE: Plain(seq - 1)}
         if state is not None:
             fields[f"{RESTORE}.sum"] = np.frombuffer(state, np.uint8)
-        return self.chunk(seq, attempt=attempt, **fields)
+        return self.chunk(seq, attempt=attempt, fields=fields)
 
 
 def sums(results: list[Message]) -> list[tuple[int, list[int]]]:
@@ -141,7 +143,8 @@ def test_a_chunk_that_failed_in_an_earlier_stage(rig_of: MakeRig) -> None:
     owner = Owner(rig)
 
     def script() -> None:
-        rig.send(*(owner.chunk(seq, **({ERROR: Plain("double: no")} if seq in (0, 3) else {})) for seq in (2, 0, 3, 1)))
+        failed = {ERROR: Plain("double: no")}
+        rig.send(*(owner.chunk(seq, fields=failed if seq in (0, 3) else None) for seq in (2, 0, 3, 1)))
         results = rig.take(4)
         assert [result.kind for result in results] == ["error", "result", "result", "error"]
         assert results[0].plain(ERROR) == "double: no"

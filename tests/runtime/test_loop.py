@@ -187,8 +187,10 @@ def test_audio_is_seen_in_the_ring_and_missed_when_it_is_gone(rig_of: MakeRig, r
     def look(chunk: Chunk) -> None:
         seen.append((chunk.audio.flags.writeable, chunk.audio.flags.owndata))
 
-    def overwrite(_: Chunk) -> None:
+    def overwrite(chunk: Chunk) -> dict[str, Any]:
+        answer = {"twice": 2 * chunk.audio}
         ring.write(np.zeros(17, np.float32))
+        return answer
 
     rig = rig_of(Double(look=look, overwrite=overwrite))
 
