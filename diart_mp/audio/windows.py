@@ -43,14 +43,14 @@ class WindowPlan:
         self.samples = 0
         self.origin: int | None = settings.step - settings.duration if self._early else None
         self._next: int | None = self.origin
+        self.sound: int | None = None  # the first sample that is not zero
 
     def begin_at(self, position: int) -> None:
         """The first sample that is not zero is at ``position``: with an early start a window ends one step later.
 
-        To be told before ``advance`` counts that sample.
+        It comes after all windows that end before that sample. To be told before ``advance`` counts that sample.
         """
-        if self._early and self._next is not None:
-            self._next = max(self._next, position + self._step - self._duration)
+        self.sound = position
 
     def advance(self, samples: int) -> None:
         """``samples`` more samples have arrived."""
@@ -78,7 +78,7 @@ class WindowPlan:
     @property
     def backlog(self) -> int:
         """Samples that have arrived after the end of the next window; negative while it is not complete."""
-        return self.samples - (self._next or 0) - self._duration
+        return self.samples - (self._start() or 0) - self._duration
 
     def resume(self, origin: int, start: int) -> None:
         """Go on at the window that begins at ``start`` (a stream that an earlier owner began)."""
@@ -112,7 +112,7 @@ class WindowPlan:
             return None
         if self.origin is None and not self._set_origin():
             return None
-        start = self._next
+        start = self._start()
         if start is None:
             return None
         if self._length is None:
@@ -120,6 +120,13 @@ class WindowPlan:
         covered = start - self._step + self._duration  # end of the previous window
         first = start == self.origin
         return start if first or covered < self._length + self._right else None
+
+    def _start(self) -> int | None:
+        """Start of the next window, complete or not: with an early start the first one with sound is where it is wanted."""
+        start, sound = self._next, self.sound
+        if start is None or sound is None or not self._early or start + self._duration <= sound:
+            return start
+        return max(start, sound + self._step - self._duration)
 
     def _set_origin(self) -> bool:
         """Exact start: 0 once a whole window is there, or what a stream shorter than a window needs at its left."""

@@ -37,15 +37,17 @@ def load_segmentation(
         from diart_mp.models.custom import load_custom_segmentation
 
         return load_custom_segmentation(parsed.name, _device_of_custom(device, threads))
-    device = prepare_torch(device, threads)
     if parsed.form is Form.BUILTIN:
+        device = prepare_torch(device, threads)
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.pyannet import BuiltinSegmentation
 
         return BuiltinSegmentation(load_weights("segmentation"), device, reproducible=reproducible)
+    checkpoint = _checkpoint(parsed, token)  # what is missing is known before torch is imported (2 s)
+    device = prepare_torch(device, threads)
     from diart_mp.models.pyannote import PyannoteSegmentation
 
-    return PyannoteSegmentation(_checkpoint(parsed, token), device, reproducible=reproducible)
+    return PyannoteSegmentation(checkpoint, device, reproducible=reproducible)
 
 
 def load_embedding(
@@ -61,15 +63,17 @@ def load_embedding(
         from diart_mp.models.custom import load_custom_embedding
 
         return load_custom_embedding(parsed.name, _device_of_custom(device, threads))
-    device = prepare_torch(device, threads)
     if parsed.form is Form.BUILTIN:
+        device = prepare_torch(device, threads)
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.ge2e import BuiltinEmbedding
 
         return BuiltinEmbedding(load_weights("embedding"), device, reproducible=reproducible)
+    checkpoint = _checkpoint(parsed, token)  # what is missing is known before torch is imported (2 s)
+    device = prepare_torch(device, threads)
     from diart_mp.models.pyannote import PyannoteEmbedding
 
-    return PyannoteEmbedding(_checkpoint(parsed, token), device, reproducible=reproducible)
+    return PyannoteEmbedding(checkpoint, device, reproducible=reproducible)
 
 
 def prepare_torch(device: str, threads: int) -> str:

@@ -24,7 +24,7 @@ class Position:
     """Where a stream was: its newest checkpoint, where its windows are, the audio ring, and the clock of a live source.
 
     ``window`` is the first sample of the chunk after the checkpoint, None before there is one; ``clock`` is the
-    monotonic time (s) at which sample ``samples`` was captured. ``heard``: there has been a sample that is not zero.
+    monotonic time (s) at which sample ``samples`` was captured. ``sound``: the first sample that is not zero.
     """
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
@@ -34,7 +34,7 @@ class Position:
     generation: int = 0
     samples: int = 0
     clock: float = 0.0
-    heard: bool = False
+    sound: int | None = None
 
 
 class Journal:
@@ -71,7 +71,7 @@ class Journal:
             "generation": position.generation,
             "samples": position.samples,
             "clock": position.clock,
-            "heard": position.heard,
+            "sound": position.sound,
         }
         data = msgpack.packb(values)
         temporary = self._checkpoint.with_suffix(".new")

@@ -30,6 +30,7 @@ from diart_mp.transport.ring import PREFIX, RingReader, RingWriter
 from diart_mp.turns import Turn, Update
 
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
+_FILE_BLOCK_S, _PIPE_BLOCK_S = 1, 20  # what one read may give beyond what is wanted, s
 _SPARE_WINDOWS = 4  # steps of room in the ring beyond what may be in flight
 _MAX_TURNS = 10_000  # in one result
 _MAX_TEXT = 1000  # characters of an error
@@ -67,7 +68,6 @@ class OwnedStream:
         self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
         self._plan = WindowPlan(settings)
         self._pace = Pace(settings)
-        self._heard = position is not None and position.heard
         self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
         self._outputs = open_outputs(self._journal.resumed)
         self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
@@ -217,7 +217,8 @@ class OwnedStream:
         self._ring.write(block)
         self._listen_for_sound(block)
         self._plan.advance(len(block))
-        self._captured.append((self._plan.samples, self._source.read_time))
+        # A sound card's clock is an estimate; nothing was captured later than now.
+        self._captured.append((self._plan.samples, min(self._source.read_time, time.monotonic())))
         self._tell_findings()
         if self.live:
             power = float(np.mean(np.square(block))) if len(block) else 0.0
@@ -232,8 +233,7 @@ class OwnedStream:
             self._report("note", stream=self.name, text=text)
 
     def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
-        if not self._heard and block.any():
-            self._heard = True
+        if self._plan.sound is None and block.any():
             self._plan.begin_at(self._plan.samples + int(np.flatnonzero(block)[0]))
 
     def _add(self, window: Window) -> Sent:
@@ -330,7 +330,7 @@ class OwnedStream:
             generation=self._ring.generation,
             samples=samples,
             clock=clock,
-            heard=self._heard,
+            sound=self._plan.sound,
         )
 
     def _make_ring(self, name: str, generation: int, position: Position | None) -> RingWriter:
@@ -338,10 +338,13 @@ class OwnedStream:
         settings = self._settings
         in_flight = (self._ledger.max_in_flight + CHECKPOINT_EVERY + _SPARE_WINDOWS) * settings.step
         live = _LIVE_RING_S * settings.rate if self._source.live else 0
-        capacity = 3 * settings.duration + max(in_flight, live)
+        block = _PIPE_BLOCK_S if self._source.fileno() is not None else _FILE_BLOCK_S
+        capacity = 3 * settings.duration + max(in_flight + block * settings.rate, live)
         first = 0
         if position is not None and position.window is not None and position.origin is not None:
             self._plan.resume(position.origin, position.window)
+            if position.sound is not None:
+                self._plan.begin_at(position.sound)
             first = max(0, position.window)
         ring = RingWriter(
             name,
@@ -370,6 +373,7 @@ class OwnedStream:
         except StaleAudioError as error:
             self._report("note", stream=self.name, text=f"audio in flight was lost: {error}")
         ring.write(samples)
+        self._listen_for_sound(samples)
         self._plan.advance(len(samples))
         if self.live:
             elapsed = round((time.monotonic() - position.clock) * self._settings.rate) + position.samples

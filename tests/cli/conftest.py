@@ -12,7 +12,7 @@ import pytest
 from diart_mp.models import builtin
 from tests.fakes import conversation
 
-from .command import Argument, Diart, finish, results
+from .command import STAGES, Argument, Diart, finish, results
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +49,7 @@ class FullRun:
     notes: str
     folder: Path
     processes: list[str]  # titles of the command's children, as ps shows them
+    imported: dict[str, set[str]]  # modules, by stage
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +58,20 @@ def full_run(diart: Diart, shared: Path, tmp_path_factory: pytest.TempPathFactor
     data, reference, output = shared / "data", folder / "reference.txt", folder / "out"
     reference.write_text((data / "sample.rttm").read_text() + (data / "ami_EN2001e.rttm").read_text())
     options: list[Argument] = ["--start", "exact", "--json", "--reference", reference, "-o", output]
-    with diart.started(
-        "run", data / "sample.wav", data / "ami_EN2001e.flac", *options, "--format", "rttm,jsonl,srt,vtt,audacity"
-    ) as process:
+    arguments: list[Argument] = ["run", data / "sample.wav", data / "ami_EN2001e.flac", *options]
+    arguments += ["--format", "rttm,jsonl,srt,vtt,audacity"]
+    with diart.started(*arguments, env={"PYTHONPROFILEIMPORTTIME": "1"}) as process:
         first = results(process, 1)
         shown = subprocess.run(
             ["ps", "-o", "args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
         )
+        (run_folder,) = diart.runs.iterdir()
+        imported = {stage: _imported(run_folder, stage) for stage in STAGES}
         done = finish(process)
-    return FullRun(done.code, first + done.objects, done.err, output, shown.stdout.splitlines())
+    return FullRun(done.code, first + done.objects, done.err, output, shown.stdout.splitlines(), imported)
+
+
+def _imported(run_folder: Path, stage: str) -> set[str]:
+    """What the interpreter of a stage said that it imports."""
+    lines = [line for log in run_folder.glob(f"{stage}-*.log") for line in log.read_text().splitlines()]
+    return {line.split("|")[2].strip() for line in lines if line.startswith("import time:")}

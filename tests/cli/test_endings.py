@@ -77,7 +77,7 @@ def test_a_signal_while_models_are_loaded(diart: Diart, long: Path) -> None:
 
 
 def test_a_killed_command_takes_its_stages_along(diart: Diart, long: Path, talk: Path) -> None:
-    with diart.started("run", long, "--json") as process:
+    with diart.started("run", long, *TONES, "--json") as process:
         results(process, 5)
         stages = children(process)
         process.kill()

@@ -75,9 +75,9 @@ def test_microphone_gives_the_turns_of_the_file(
     assert summary["lost_s"] == 0
     assert [each["seq"] for each in objects] == list(range(len(objects)))
     latencies = [each["latency_ms"] for each in objects]
-    assert all(isinstance(latency, float) and latency > 0 for latency in latencies)
+    assert [latency for latency in latencies if not (isinstance(latency, float) and latency > 0)] == []
     heard = turns(tmp_path / "mic" / "microphone.rttm")
-    assert aligned(turns(tmp_path / "file" / "hum.rttm"), heard) < 15
+    assert aligned(turns(tmp_path / "file" / "hum.rttm"), heard) < 5
     lines = (tmp_path / "mic" / "microphone.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == objects
 

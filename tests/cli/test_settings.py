@@ -5,24 +5,33 @@ from pathlib import Path
 
 import pytest
 
-from .command import TONES, Diart, der, speech, turns
-from .conftest import FullRun
+from .command import TONES, Diart, Turns, der, speech, turns
+
+SECONDS = 20.0  # of the humming
 
 
-def test_one_speaker_at_most(diart: Diart, sample: Path, full_run: FullRun, tmp_path: Path) -> None:
-    done = diart("run", sample, "--quiet", "--max-speakers", "1", "-o", tmp_path)
-    found, free = turns(tmp_path / "sample.rttm"), turns(full_run.folder / "sample.rttm")
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_fewer_speakers_than_there_are(diart: Diart, talk: Path, free: Turns, tmp_path: Path, limit: int) -> None:
+    done = diart("run", talk, *TONES, "--quiet", "--max-speakers", str(limit), "-o", tmp_path)
+    found = turns(tmp_path / "talk.rttm")
     assert (done.code, done.err) == (0, "")
-    assert {speaker for _, _, speaker in found} == {"speaker0"}
-    assert found[0] == free[0]
-    # The others of a window are left out: nothing is said that was not said without the limit.
-    assert der(speech([*free, *found]), speech(free), 30.0) < 0.1
+    assert {speaker for _, _, speaker in free} == {f"speaker{number}" for number in range(4)}
+    assert {speaker for _, _, speaker in found} == {f"speaker{number}" for number in range(limit)}
+    # Who finds no place is left out or taken for one who has: nothing is said where nobody spoke.
+    assert der(speech([*free, *found]), speech(free), SECONDS) < 0.1
 
 
-def test_as_many_speakers_as_there_are(diart: Diart, sample: Path, full_run: FullRun, tmp_path: Path) -> None:
-    done = diart("run", sample, "--quiet", "--max-speakers", "2", "-o", tmp_path)
-    assert (done.code, done.err) == (0, "")
-    assert (tmp_path / "sample.rttm").read_bytes() == (full_run.folder / "sample.rttm").read_bytes()
+@pytest.fixture(scope="session")
+def free(diart: Diart, talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Turns:
+    """Turns with room for everybody."""
+    folder = tmp_path_factory.mktemp("free")
+    assert diart("run", talk, *TONES, "--quiet", "-o", folder).code == 0
+    return turns(folder / "talk.rttm")
+
+
+def test_as_many_speakers_as_there_are(diart: Diart, talk: Path, free: Turns, tmp_path: Path) -> None:
+    assert diart("run", talk, *TONES, "--quiet", "--max-speakers", "4", "-o", tmp_path).code == 0
+    assert turns(tmp_path / "talk.rttm") == free
 
 
 def test_a_step_that_does_not_divide_the_window(diart: Diart, sample: Path, shared: Path, tmp_path: Path) -> None:

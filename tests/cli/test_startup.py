@@ -10,7 +10,8 @@ import pytest
 
 from diart_mp import __version__
 
-from .command import COMMAND, STAGES, Argument, Diart, results
+from .command import COMMAND, Argument, Diart
+from .conftest import FullRun
 
 RATIO = 6  # of the time of an interpreter that does nothing
 
@@ -30,23 +31,17 @@ def test_help_comes_at_once(arguments: list[str]) -> None:
     assert _best(COMMAND, *arguments) < RATIO * _best(sys.executable, "-c", "pass")
 
 
-def test_built_in_models_run_without_pyannote(diart: Diart, sample: Path) -> None:
-    """The interpreter of each stage tells what it imports, into the stage's log."""
-    with diart.started("run", sample, "--json", env={"PYTHONPROFILEIMPORTTIME": "1"}) as process:
-        results(process, 1)
-        (folder,) = diart.runs.iterdir()
-        logs = {stage: "".join(log.read_text() for log in folder.glob(f"{stage}-*.log")) for stage in STAGES}
-    imported = {
-        stage: {line.split("|")[2].strip() for line in log.splitlines() if line.startswith("import time:")}
-        for stage, log in logs.items()
-    }
-    assert all("zmq" in modules for modules in imported.values())
-    assert all("torch" in imported[stage] for stage in ("segmentation", "embedding"))
-    heavy = ("pyannote", "torchaudio", "lightning", "pandas", "sklearn", "matplotlib", "rich", "click.testing")
-    for modules in imported.values():
-        assert {name for name in modules if name.split(".")[0] in heavy} == set()
+def test_built_in_models_run_without_pyannote(full_run: FullRun) -> None:
+    assert all("zmq" in modules for modules in full_run.imported.values())
+    assert all("torch" in full_run.imported[stage] for stage in ("segmentation", "embedding"))
+    heavy = {"pyannote", "torchaudio", "lightning", "pandas", "sklearn", "matplotlib", "optuna", "rich"}
+    for modules in full_run.imported.values():
+        assert heavy & {name.split(".")[0] for name in modules} == set()
+
+
+def test_capture_and_clustering_need_no_torch(full_run: FullRun) -> None:
     for stage in ("capture", "clustering"):
-        assert "torch" not in imported[stage]
+        assert "torch" not in full_run.imported[stage]
 
 
 def test_version(diart: Diart) -> None:
