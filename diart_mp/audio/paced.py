@@ -2,7 +2,8 @@
 
 For measurements at live pace on machines that hear nothing. A thread decodes ahead by one block and hands each block over
 at the moment when its last sample would have been spoken; ``read_time`` is that moment, so that a late wake-up
-counts as latency. Knows nothing of chunks. Runs in capture.
+counts as latency. It decodes half-way between two such moments: the reader, busy with what has just come, is not to
+wait for the interpreter's lock. Knows nothing of chunks. Runs in capture.
 """
 
 import os
@@ -40,6 +41,7 @@ class PacedSource(Source):
         self._file = FileSource(path, rate=rate, channel=channel, block_s=block_s)
         self.name, self.rate, self.duration = self._file.name, rate, self._file.duration
         self._queue: BlockQueue[tuple[NDArray[np.float32], float]] = BlockQueue(sys.maxsize)
+        self._pause = block_s / 2
         self._error: AudioError | None = None
         self._closed = threading.Event()
         self._begin = self.read_time = time.monotonic() + delay_s
@@ -82,6 +84,7 @@ class PacedSource(Source):
                 if self._closed.wait(max(0.0, due - time.monotonic())):
                     return
                 self._queue.put((block, due), len(block))
+                self._closed.wait(self._pause)
         except AudioError as error:
             self._error = error  # the reader's to raise
         finally:

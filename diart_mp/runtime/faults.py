@@ -3,13 +3,13 @@
     DIART_MP_FAULTS="embedding:crash@41,segmentation:slow=1.0"
 
 A fault is STAGE:ACTION, optionally with =VALUE and with @SEQ (only for that chunk). Actions: ``crash`` (abort), ``exit`` (with
-code 1), ``raise``, ``hang`` (for ever) and ``slow`` (sleep VALUE seconds per batch; a VALUE that names a file is read anew
+code 1), ``raise``, ``hang`` (for ever) and ``slow`` (sleep VALUE seconds per chunk; a VALUE that names a file is read anew
 each time, so that a test can change it during a run). Runs in stages, right before ``process``.
 """
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,8 @@ class Fault:
     value: str
     seq: int | None
 
-    def strike(self) -> None:
-        """Do what the fault is."""
+    def strike(self, chunks: int) -> None:
+        """Do what the fault is, to a batch with that many chunks that it is meant for."""
         if self.action == "crash":
             os.abort()
         elif self.action == "exit":
@@ -38,7 +38,7 @@ class Fault:
             msg = f"fault point {self.stage}"
             raise RuntimeError(msg)
         elif self.action == "slow":
-            time.sleep(self._seconds())
+            time.sleep(chunks * self._seconds())
         while self.action == "hang":
             time.sleep(3600)
 
@@ -53,12 +53,12 @@ def faults_of(stage: str) -> list[Fault]:
     return [fault for fault in map(_parse, texts) if fault.stage == stage]
 
 
-def strike(faults: Iterable[Fault], seqs: Iterable[int]) -> None:
+def strike(faults: Iterable[Fault], seqs: Sequence[int]) -> None:
     """Let those faults strike that are meant for one of the chunks ``seqs``."""
-    wanted = set(seqs)
     for fault in faults:
-        if fault.seq is None or fault.seq in wanted:
-            fault.strike()
+        chunks = sum(fault.seq in (None, seq) for seq in seqs)
+        if chunks:
+            fault.strike(chunks)
 
 
 def _parse(text: str) -> Fault:

@@ -5,41 +5,47 @@ the pipeline takes for a chunk is measured from the results themselves; a hiccup
 rather than shed, as long as it is short. Pure arithmetic; the clock is the caller's. Runs in owners.
 """
 
+from collections import deque
+
 from diart_mp.config import Settings
 
 _BUDGET_S = 1.0  # of processing that a live stream may have queued in front of it
+_PATIENCE_S = 0.75  # that the oldest chunk may be unanswered before the next one has to wait (at least 1.5 steps)
 _MEMORY = 0.5  # weight of the newest measurement
 _HICCUP = 0.5  # of a window: audio that may wait before chunks are skipped although the pipeline is fast enough
 
 
 class Pace:
-    """Measures the time per chunk of one stream and says how many chunks to have on the way, and when to skip."""
+    """Measures the time per chunk of one stream and says whether to send another one, and when to skip."""
 
     def __init__(self, settings: Settings) -> None:
+        self._step, self._hiccup = settings.step, round(_HICCUP * settings.duration)
         self._step_s = settings.step / settings.rate
-        self._step, self._patience = settings.step, round(_HICCUP * settings.duration)
+        self._patience_s = max(_PATIENCE_S, 1.5 * self._step_s)
         self._per_chunk_s = 0.0
-        self._last: float | None = None  # monotonic s of the last result, if the pipeline has been busy since
+        self._sent: deque[float] = deque()  # when each unanswered chunk was sent, monotonic s
+        self._since = 0.0  # from when on the pipeline has been busy with the oldest of them
 
-    @property
-    def limit(self) -> int:
-        """How many chunks may be on the way."""
-        if self._per_chunk_s <= 0:
-            return 1_000_000
-        return max(1, int(_BUDGET_S / self._per_chunk_s))
-
-    def answered(self, now: float, *, still_waiting: bool) -> None:
-        """A result came at ``now`` (monotonic s); ``still_waiting``: more chunks are on the way."""
-        if self._last is not None:
-            self._per_chunk_s += _MEMORY * (now - self._last - self._per_chunk_s)
-        self._last = now if still_waiting else None
+    def may_send(self, now: float) -> bool:
+        """Whether another chunk may be sent: not too many are on the way, and none of them for too long."""
+        if not self._sent:
+            return True
+        return (len(self._sent) + 1) * self._per_chunk_s <= _BUDGET_S and now - self._sent[0] <= self._patience_s
 
     def sent(self, now: float) -> None:
-        """A chunk was sent; if none was on the way, the time until its result counts from here."""
-        if self._last is None:
-            self._last = now
+        """A chunk was sent."""
+        if not self._sent:
+            self._since = now
+        self._sent.append(now)
+
+    def answered(self, now: float) -> None:
+        """The result of the oldest chunk came."""
+        if self._sent:
+            self._sent.popleft()
+            self._per_chunk_s += _MEMORY * (now - self._since - self._per_chunk_s)
+            self._since = now
 
     def is_behind(self, backlog: int) -> bool:
         """Whether to skip to the newest window, with ``backlog`` samples waiting behind the next one."""
         too_slow = self._per_chunk_s > self._step_s
-        return backlog >= (self._step if too_slow else self._patience)
+        return backlog >= (self._step if too_slow else self._hiccup)

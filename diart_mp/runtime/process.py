@@ -57,8 +57,9 @@ def run_stage(name: str, topology_file: Path, *, epoch: int, guard: int | None =
     try:
         return _run(_make(name, topology, replica=replica, epoch=epoch, control=control, context=context), control)
     except DiartMpError as error:
-        control.send("fatal", text=str(error), code=error.exit_code)
-        if not topology.control:
+        if topology.control:
+            control.send("fatal", text=str(error), code=error.exit_code)
+        else:
             sys.stderr.write(f"diart-mp {name}: {error}\n")
         return error.exit_code
     finally:

@@ -180,7 +180,7 @@ class OwnedStream:
             return None
         now = time.monotonic()
         latency_ms = 1000 * (now - sent.captured)
-        self._pace.answered(now, still_waiting=self.waiting)
+        self._pace.answered(now)
         if sent.written:
             self._keep_checkpoint(message)
             return None
@@ -207,8 +207,7 @@ class OwnedStream:
     @property
     def _has_room(self) -> bool:
         """Whether another chunk may be sent; of a live stream only as many as will be answered soon."""
-        too_many = self.live and self._ledger.in_flight >= self._pace.limit
-        return self._ledger.has_room and not too_many
+        return self._ledger.has_room and (not self.live or self._pace.may_send(time.monotonic()))
 
     def _wants_audio(self) -> bool:
         return self._ledger.has_room and not self._plan.ready

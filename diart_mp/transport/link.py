@@ -55,7 +55,8 @@ def listen(socket: zmq.Socket[bytes], endpoint: str) -> None:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close()
-        msg = f"cannot listen at {endpoint}: {error.strerror}; is it in use already, or not an address of this host?"
+        reason = zmq.strerror(error.errno or 0)
+        msg = f"cannot listen at {endpoint}: {reason}; is it in use already, or not an address of this host?"
         raise StageError(msg) from error
 
 
@@ -309,6 +310,6 @@ def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: s
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         socket.close()
-        msg = f"cannot connect to {endpoint}: {error.strerror}; is it written as tcp://HOST:PORT or ipc://PATH?"
+        msg = f"cannot connect to {endpoint}: {zmq.strerror(error.errno or 0)}; is it written as tcp://HOST:PORT or ipc://PATH?"
         raise StageError(msg) from error
     return socket

@@ -185,3 +185,47 @@ def test_every_sample_is_in_a_window_or_counted(data: st.DataObject, settings: S
         assert after.start == before.start + (after.skipped + 1) * settings.step
         assert after.uncovered == max(0, after.start - before.start - settings.duration)
     assert windows[-1].start + settings.duration >= plan.samples + settings.latency - settings.step
+
+
+@given(st.data(), st.integers(0, 100), st.integers(1, 300), any_settings(start="early"))
+def test_an_early_start_counts_anew_from_the_first_sound(
+    data: st.DataObject, silence: int, length: int, settings: Settings
+) -> None:
+    """However it is read: windows of the silence, then those of the same audio without it."""
+    plan, starts = WindowPlan(settings), list[int]()
+    cuts = sorted(data.draw(st.lists(st.integers(0, silence + length), max_size=6)))
+    for begin, end in pairwise([0, *cuts, silence + length]):
+        if begin <= silence < end:
+            plan.begin_at(silence)
+        plan.advance(end - begin)
+        if data.draw(st.booleans()):
+            starts += drain(plan)
+            assert plan.backlog < 0
+    plan.finish()
+    starts += drain(plan)
+    silent = [start for start in starts if start + settings.duration <= silence]
+    assert silent == [settings.step * (seq + 1) - settings.duration for seq in range(silence // settings.step)]
+    assert starts[len(silent) :] == [silence + start for start in all_starts(length, settings)]
+
+
+@given(st.integers(0, 100), st.integers(0, 30), any_settings(start="early"))
+def test_it_goes_on_at_any_window_of_the_silence(silence: int, seq: int, settings: Settings) -> None:
+    plan = WindowPlan(settings)
+    plan.begin_at(silence)
+    plan.advance(silence + 50)
+    plan.finish()
+    starts = list(drain(plan))
+    seq = min(seq, len(starts) - 1)
+    again = WindowPlan(settings)
+    again.resume(settings.step - settings.duration, starts[seq])
+    again.begin_at(silence)
+    again.advance(silence + 50)
+    again.finish()
+    assert list(drain(again)) == starts[seq:]
+
+
+def test_an_exact_start_does_not_wait_for_sound() -> None:
+    plan = WindowPlan(make_settings(10, 2, 2))
+    plan.begin_at(7)
+    plan.advance(20)
+    assert list(drain(plan)) == [0, 2, 4, 6, 8, 10]

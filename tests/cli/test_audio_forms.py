@@ -92,7 +92,7 @@ def test_standard_input_of_another_rate(diart: Diart, sample: Path, full_run: Fu
 
 def test_standard_input_of_the_same_samples(diart: Diart, talk: Path, tmp_path: Path) -> None:
     samples, _ = soundfile.read(talk, dtype="float32")
-    options = [*TONES, "--format", "rttm", "-o", tmp_path]
+    options: list[str | Path] = [*TONES, "--format", "rttm", "-o", tmp_path]
     assert diart("run", talk, *options).code == 0
     assert diart("run", "-", "--input-format", "f32le", *options, data=_f32le(samples)).code == 0
     whole, piped = ((tmp_path / f"{name}.rttm").read_text() for name in ("talk", "stdin"))

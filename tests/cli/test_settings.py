@@ -10,12 +10,12 @@ from .command import TONES, Diart, Turns, der, speech, turns
 SECONDS = 20.0  # of the humming
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3])
+@pytest.mark.parametrize("limit", [1, 2])
 def test_fewer_speakers_than_there_are(diart: Diart, talk: Path, free: Turns, tmp_path: Path, limit: int) -> None:
     done = diart("run", talk, *TONES, "--quiet", "--max-speakers", str(limit), "-o", tmp_path)
     found = turns(tmp_path / "talk.rttm")
     assert (done.code, done.err) == (0, "")
-    assert {speaker for _, _, speaker in free} == {f"speaker{number}" for number in range(4)}
+    assert {speaker for _, _, speaker in free} == {f"speaker{number}" for number in range(3)}
     assert {speaker for _, _, speaker in found} == {f"speaker{number}" for number in range(limit)}
     # Who finds no place is left out or taken for one who has: nothing is said where nobody spoke.
     assert der(speech([*free, *found]), speech(free), SECONDS) < 0.1
@@ -30,7 +30,7 @@ def free(diart: Diart, talk: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_as_many_speakers_as_there_are(diart: Diart, talk: Path, free: Turns, tmp_path: Path) -> None:
-    assert diart("run", talk, *TONES, "--quiet", "--max-speakers", "4", "-o", tmp_path).code == 0
+    assert diart("run", talk, *TONES, "--quiet", "--max-speakers", "3", "-o", tmp_path).code == 0
     assert turns(tmp_path / "talk.rttm") == free
 
 

@@ -62,9 +62,9 @@ def test_torn_activity_means_nothing(data: bytes, tmp_path: Path) -> None:
 def test_pace_of_a_fast_pipeline_skips_only_after_a_long_hiccup() -> None:
     pace = Pace(Settings())
     for index in range(10):
+        assert pace.may_send(0.5 * index)
         pace.sent(0.5 * index)
-        pace.answered(0.5 * index + 0.05, still_waiting=False)
-    assert pace.limit == 20
+        pace.answered(0.5 * index + 0.05)
     assert not pace.is_behind(30_000)
     assert pace.is_behind(40_000)
 
@@ -75,31 +75,43 @@ def test_pace_of_a_slow_pipeline_sends_one_chunk_at_a_time_and_recovers() -> Non
     for _ in range(6):
         pace.sent(now)
         now += 2.0
-        pace.answered(now, still_waiting=False)
-    assert pace.limit == 1
+        pace.answered(now)
+    pace.sent(now)
+    assert not pace.may_send(now + 0.01)
     assert not pace.is_behind(7_999)
     assert pace.is_behind(8_000)
-    for _ in range(5):
-        pace.sent(now)
+    for _ in range(6):
         now += 0.05
-        pace.answered(now, still_waiting=False)
-    assert pace.limit >= 5
+        pace.answered(now)
+        pace.sent(now)
+    assert pace.may_send(now)
     assert not pace.is_behind(8_000)
+
+
+def test_nothing_more_is_sent_while_the_oldest_chunk_waits_for_too_long() -> None:
+    pace = Pace(Settings())
+    pace.sent(0.0)
+    assert pace.may_send(0.5)
+    pace.sent(0.5)
+    assert not pace.may_send(1.0)
+    pace.answered(1.0)
+    assert pace.may_send(1.1)
 
 
 def test_time_between_chunks_is_not_taken_for_work() -> None:
     pace = Pace(Settings())
-    pace.sent(0.0)
-    pace.answered(0.1, still_waiting=False)
-    pace.sent(60.0)
-    pace.answered(60.1, still_waiting=False)
-    assert pace.limit == pytest.approx(13, abs=1)
+    for begin in (0.0, 60.0, 120.0):
+        pace.sent(begin)
+        pace.answered(begin + 0.1)
+    assert not pace.is_behind(8_000)
 
 
 def test_results_of_queued_chunks_count_from_one_to_the_next() -> None:
-    pace = Pace(Settings())
-    for index in range(4):
+    pace = Pace(Settings(step=16_000, latency=16_000))
+    for index in range(6):
         pace.sent(0.01 * index)
-    for index in range(4):
-        pace.answered(0.25 * (index + 1), still_waiting=index < 3)
-    assert pace.limit == 4
+    for index in range(5):
+        pace.answered(0.4 * (index + 1))
+    assert pace.may_send(1.4)  # two at 0.4 s are within the budget of 1 s
+    pace.sent(1.4)
+    assert not pace.may_send(1.45)

@@ -358,7 +358,7 @@ def test_counts_of_before_a_cut_do_not_count_after_it(link: Link) -> None:
 def test_places_that_cannot_be_used(link: Link) -> None:
     link.endpoint = "tcp://127.0.0.1:*"
     link.sender()
-    with pytest.raises(StageError, match=r"cannot listen at tcp://127.0.0.1:\d+: Address already in use"):
+    with pytest.raises(StageError, match=r"cannot listen at tcp://127.0.0.1:\d+: Address already in use;"):
         link.sender()
     link.endpoint = "ipc:///nonexistent/folder/x"
     with pytest.raises(StageError, match="cannot listen at ipc:///nonexistent"):
