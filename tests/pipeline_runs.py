@@ -28,6 +28,12 @@ def schedule(seed: int, victims: Sequence[str], *, kills: int, results: int, tog
     return [Kill(moment, tuple(generator.sample(list(victims), together))) for moment in moments]
 
 
+def set_brake(file: Path, seconds: float) -> None:
+    """How long each chunk takes from now on in a stage with the fault ``slow=FILE``; never half a number to a reader."""
+    file.with_suffix(".new").write_text(str(seconds))
+    os.replace(file.with_suffix(".new"), file)
+
+
 @dataclass(slots=True)
 class Run:
     """What a run left: the bytes of its files, its summary, its events, and the pids that it had."""

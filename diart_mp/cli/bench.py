@@ -174,6 +174,9 @@ def _check(values: Mapping[str, Any]) -> None:
     if values["find_capacity"] and (values["streams"] or values["live"] or any(values[name] for name in _OUTPUTS)):
         msg = "--find-capacity makes many live runs: it cannot be mixed with --live, --streams, --plot or --trace"
         raise UsageError(msg)
+    if values["streams"] and values["streams"] < len(values["sources"]):
+        msg = f"--streams {values['streams']} leaves out some of the {len(values['sources'])} sources; name fewer"
+        raise UsageError(msg)
     for name in _OUTPUTS:
         path = values[name]
         if path is not None and not path.absolute().parent.is_dir():

@@ -5,6 +5,7 @@ from typing import Any
 
 _PERCENTILES = ("p50", "p95", "p99")
 _TIMES = ("wait", "compute", "transport")
+_WIDTH = 25  # of three times
 
 
 def describe(report: Mapping[str, Any]) -> list[str]:
@@ -41,21 +42,22 @@ def _summary(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(report: Mapping[str, Any]) -> Iterator[str]:
-    heads = [f"{name + ' ms':>24}" for name in _TIMES]
+    heads = [f"{name + ' ms':>{_WIDTH}}" for name in _TIMES]
     yield f"{'p50 / p95 / p99':<15}" + "".join(heads) + "  chunks/s  busy %  batch   CPU s  memory MB"
     for name, stage in report["stages"].items():
-        times = "".join(f"{_three(stage[f'{kind}_ms']):>24}" for kind in _TIMES)
+        times = "".join(f"{_three(stage[f'{kind}_ms']):>{_WIDTH}}" for kind in _TIMES)
         yield (
             f"{name:<15}{times}{stage['chunks_per_s']:10.1f}{100 * stage['busy']:8.1f}{stage['batch']:7.2f}"
             f"{_number(stage['cpu_s'], 2):>8}{_number(stage['memory_mb'], 0):>11}"
         )
     supervisor = report["supervisor"]
-    blank = " " * (24 * len(_TIMES) + 25)
+    blank = " " * (_WIDTH * len(_TIMES) + 25)
     yield f"{'supervisor':<15}{blank}{_number(supervisor['cpu_s'], 2):>8}{_number(supervisor['memory_mb'], 0):>11}"
 
 
 def _three(values: Mapping[str, float]) -> str:
-    return " / ".join(f"{values[name]:.{2 if values[name] < 10 else 1}f}" for name in _PERCENTILES)
+    numbers = [values[name] for name in _PERCENTILES]
+    return " / ".join(f"{number:.{2 if number < 10 else 1 if number < 1000 else 0}f}" for number in numbers)
 
 
 def _number(value: float | None, digits: int) -> str:

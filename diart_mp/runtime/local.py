@@ -50,7 +50,7 @@ class RunSummary:
 
 
 class LocalPipeline:
-    """Runs one job; a context manager that leaves nothing behind."""
+    """Runs one job; a context manager that leaves nothing behind. ``directory`` is its run folder."""
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class LocalPipeline:
         self.summary = RunSummary()
         self._on_event = on_event
         self._directory = RunDirectory()
+        self.directory = self._directory.path
         topology = make_topology(self._directory, job, models, **limits)
         file = self._directory.path / "topology.toml"
         topology.write(file)

@@ -28,7 +28,7 @@ from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.order import RESTORE, StreamOrder
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
 from diart_mp.topology import Topology, leaves_host
-from diart_mp.transport.link import Receiver, Sender, make_socket
+from diart_mp.transport.link import Receiver, Sender, identity_of, make_socket
 from diart_mp.transport.ring import RingReader
 
 CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again
@@ -67,7 +67,9 @@ class StageLoop:
             shards = after.replicas if after.keyed else 0
             endpoint = config.endpoint(replica)
             inline = self._rings.inline if leaves_host(endpoint) else None
-            self._sender = Sender(context, endpoint, stage=stage.name, epoch=epoch, shards=shards, inline=inline)
+            self._sender = Sender(
+                context, endpoint, stage=stage.name, epoch=epoch, shards=shards, inline=inline, receiver=after.name
+            )
         self._owners = {topology.results}
         self._replies: dict[str, zmq.Socket[bytes]] = {}
         self._queue: deque[tuple[Message, int]] = deque()  # with the time of arrival, monotonic ns
@@ -130,7 +132,8 @@ class StageLoop:
         for message in messages:
             due = self._admit(message)
             self._queue.extend((each, now) for each in due)
-        self._control.progress.counters["refused"] = self._receiver.refused
+        announcements = self._sender.statistics().refused if self._sender is not None else 0
+        self._control.progress.counters["refused"] = self._receiver.refused + announcements
         return bool(messages)
 
     def _admit(self, message: Message) -> list[Message]:
@@ -289,6 +292,7 @@ class StageLoop:
         socket = self._replies.get(message.reply_to)
         if socket is None:
             socket = self._replies[message.reply_to] = make_socket(self._context, zmq.DEALER)
+            socket.identity = identity_of(self._stage.name, self._replica, self._sender_id[1])
             socket.connect(message.reply_to)
         kept = {
             name: value

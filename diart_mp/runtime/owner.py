@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import zmq
 
 from diart_mp.errors import AudioError, ProtocolError
-from diart_mp.messages import decode
+from diart_mp.messages import Message, decode
 from diart_mp.outputs.events import update_to_dict
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.stream import OwnedStream
@@ -46,12 +46,19 @@ class Owner:
         self._control = control
         endpoint = topology.stage(stage).bind
         inline = RingReader().inline if leaves_host(endpoint) else None
-        self._sender = Sender(context, endpoint, stage=stage, epoch=epoch, shards=shards, inline=inline)
+        self._sender = Sender(
+            context,
+            endpoint,
+            stage=stage,
+            epoch=epoch,
+            shards=shards,
+            inline=inline,
+            receiver=after.name if after is not None else "",
+        )
         self._results = make_socket(context, zmq.ROUTER)
         listen(self._results, topology.results)
         self._streams: dict[str, OwnedStream] = {}
         self._patience: dict[str, tuple[float, float]] = {}  # stream: (when to send again, s; how long was waited, s)
-        self._refused = 0
         self._draining = False
         self._stopped = False
         self._progress_at = 0.0
@@ -102,6 +109,7 @@ class Owner:
         self._poll(0 if busy else _POLL_MS)
         self._obey()
         self._sender.receive()
+        self._control.progress.counters["refused_rooms"] = self._sender.statistics().refused
         self._take_results()
         self._send_again_when_overdue()
         self._tell_progress()
@@ -156,15 +164,15 @@ class Owner:
 
     def _take_results(self) -> None:
         while self._results.poll(0):
-            _, *frames = self._results.recv_multipart(copy=False)
+            identity, *frames = self._results.recv_multipart(copy=False)
             try:
                 message = decode(frames)
+                self._check_sender(identity.bytes, message)
                 stream = self._streams.get(message.stream)
                 answered = stream.answered if stream is not None else -1
                 update = stream.on_result(message) if stream is not None else None
             except ProtocolError as error:
-                self._refused += 1
-                self.report("note", stream="", text=f"a result was refused: {error}")
+                self._refuse(str(error))
                 continue
             if stream is None:
                 continue
@@ -180,6 +188,22 @@ class Owner:
                 )
             if stream.complete:
                 self._finished(stream)
+
+    def _refuse(self, why: str) -> None:
+        """Count a bad message; the first of them is told."""
+        counters = self._control.progress.counters
+        counters["refused"] = counters.get("refused", 0) + 1
+        if counters["refused"] == 1:
+            self.report("note", stream="", text=f"a result was refused: {why} (further ones are only counted)")
+
+    @staticmethod
+    def _check_sender(identity: bytes, message: Message) -> None:
+        """A result is taken from the process that it says it comes from, and from nobody else."""
+        stage, epoch = message.sender
+        prefix, _, suffix = identity.rpartition(b"/")
+        if not prefix.startswith(f"{stage}/".encode()) or suffix != str(epoch).encode():
+            msg = f"it says that it comes from {stage} (epoch {epoch}), its socket is {identity!r:.60}"
+            raise ProtocolError(msg)
 
     def _wait_from_now(self, stream: OwnedStream) -> None:
         self._patience[stream.id] = (time.monotonic() + _PATIENCE_S, _PATIENCE_S)

@@ -23,7 +23,7 @@ from diart_mp.errors import ProtocolError, StageError
 from diart_mp.messages import pack_control, unpack_control
 from diart_mp.runtime.activity import activity_file, read_activity
 from diart_mp.topology import Topology
-from diart_mp.transport.link import make_socket
+from diart_mp.transport.link import identity_of, listen, make_socket
 
 _POLL_MS = 50
 _STOP_S = 1.0  # that a stage has to end after SIGTERM
@@ -95,7 +95,7 @@ class Supervisor:
         self._environment = {**os.environ, **(environment or {})}
         self._context = zmq.Context[zmq.Socket[bytes]]()
         self._control = make_socket(self._context, zmq.ROUTER)
-        self._control.bind(topology.control)
+        listen(self._control, topology.control)
         self._guard_read, self._guard_write = os.pipe()
         self._processes = [
             _Process(stage.name, replica) for stage in topology.stages for replica in range(stage.replicas)
@@ -110,6 +110,7 @@ class Supervisor:
         self._begun = False
         self.finished = False
         self.restarts = 0
+        self.refused = 0  # messages that were none, or came from nobody that is known
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +190,7 @@ class Supervisor:
             for each in self._processes
         ]
         return {
+            "refused": self.refused,
             "run": self._topology.run,
             "up_s": time.monotonic() - self._started_at,
             "stages": stages,
@@ -231,13 +233,16 @@ class Supervisor:
         try:
             message = unpack_control(frames)
         except ProtocolError:
+            self.refused += 1
             return
         if message["kind"] == "status":
-            self._control.send_multipart([identity, pack_control("status", **self.status())])
+            with contextlib.suppress(zmq.ZMQError):  # who asked has gone away
+                self._control.send_multipart([identity, pack_control("status", **self.status())])
             return
-        process = self._sender(message)
+        process = self._sender(identity, message)
         if process is None:
-            return  # an older epoch of a stage, or a stranger
+            self.refused += 1  # an older epoch of a stage, or a stranger
+            return
         if message["kind"] == "beat":
             process.beat, process.heard_at = message, time.monotonic()
         elif message["kind"] == "ready":
@@ -247,9 +252,13 @@ class Supervisor:
         elif message["kind"] == "fatal":
             raise StageFatalError(str(message.get("text")), int(message.get("code", 1)))
 
-    def _sender(self, message: Mapping[str, Any]) -> _Process | None:
+    def _sender(self, identity: bytes, message: Mapping[str, Any]) -> _Process | None:
+        """The process that a message comes from, if its socket agrees with what the message says."""
         who = (message.get("stage"), message.get("replica"), message.get("epoch"))
-        return next((each for each in self._processes if (each.name, each.replica, each.epoch) == who), None)
+        for each in self._processes:
+            if (each.name, each.replica, each.epoch) == who:
+                return each if identity.removesuffix(b"/beat") == identity_of(*who) else None
+        return None
 
     def _on_ready(self, process: _Process) -> None:
         process.ready = True

@@ -83,11 +83,17 @@ class SenderStatistics:
     refused: int
 
 
+def identity_of(stage: str, replica: int, epoch: int) -> bytes:
+    """The ZeroMQ identity of a stage's process."""
+    return f"{stage}/{replica}/{epoch}".encode()
+
+
 class Sender:
     """The sending end of a link.
 
     ``shards`` is the number of replicas of a keyed receiver, 0 if the receivers are stateless. ``inline`` turns
-    a message with an audio reference into one with samples (for links that leave the host).
+    a message with an audio reference into one with samples (for links that leave the host). ``receiver`` is the
+    stage that may announce room here: a socket of any other identity than STAGE/REPLICA/EPOCH is refused.
     """
 
     def __init__(
@@ -99,7 +105,9 @@ class Sender:
         epoch: int,
         shards: int = 0,
         inline: Callable[[Message], Message] | None = None,
+        receiver: str = "",
     ) -> None:
+        self._receiver = receiver
         self.socket = make_socket(context, zmq.ROUTER)
         listen(self.socket, endpoint)
         self._sender = (stage, epoch)
@@ -146,6 +154,9 @@ class Sender:
             msg = f"a sender takes 'room', not '{header['kind']}'"
             raise ProtocolError(msg)
         index, epoch = integer(header, "replica", high=4095), integer(header, "epoch")
+        if self._receiver and identity != identity_of(self._receiver, index, epoch):
+            msg = f"room announced by {identity!r:.60}, which is not replica {index} of {self._receiver}"
+            raise ProtocolError(msg)
         known = self._replicas.get(index)
         if known is not None and epoch < known.epoch:
             return  # a replaced process that woke up
@@ -207,7 +218,9 @@ class Receiver:
         capacity: int,
     ) -> None:
         self._replica, self._epoch, self._capacity = replica, epoch, capacity
-        self._links = [_Upstream(_connect(context, endpoint, f"{stage}/{replica}/{epoch}")) for endpoint in endpoints]
+        self._links = [
+            _Upstream(_connect(context, endpoint, identity_of(stage, replica, epoch))) for endpoint in endpoints
+        ]
         self._waiting = 0
         self.received = 0
         self.refused = 0
@@ -303,9 +316,9 @@ class _Upstream:
             self.met, self.received, self.heard = 0, 0, time.monotonic()
 
 
-def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: str) -> zmq.Socket[bytes]:
+def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes) -> zmq.Socket[bytes]:
     socket = make_socket(context, zmq.DEALER)
-    socket.identity = identity.encode()
+    socket.identity = identity
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
+from diart_mp.cli import bench
 from diart_mp.cli.main import run
 from diart_mp.models.base import FloatArray
 from diart_mp.topology import CHAIN
@@ -110,6 +112,7 @@ def test_capacity_of_a_pipeline_that_is_too_slow(recording: Path, capsys: Any) -
     [
         (["--null", "--segmentation", "builtin"], "--null takes models of its own", 2),
         (["--find-capacity", "--streams", "2"], "--find-capacity makes many live runs", 2),
+        (["a.wav", "b.wav", "--streams", "1"], "--streams 1 leaves out some of the 2 sources", 2),
         (["--null", "--trace", "/nowhere/at/all.json"], "there is no folder /nowhere/at", 1),
         (["--null", "--compare", "/nowhere.json"], "cannot read /nowhere.json", 1),
         (["--null", "/nowhere.wav"], "/nowhere.wav: cannot be opened", 1),
@@ -129,3 +132,32 @@ def test_what_cannot_be_compared(text: str, tmp_path: Path, capsys: Any) -> None
     path.write_text(text)
     assert run(["bench", "--null", "--compare", str(path)]) == 2
     assert "old.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({}, None),
+        ({"live": True}, 60.0),
+        ({"find_capacity": True}, 30.0),
+        ({"seconds": 12.5, "live": True}, 12.5),
+        ({"seconds": 3.0}, 3.0),
+    ],
+)
+def test_length_of_a_given_recording(
+    options: dict[str, Any], seconds: float | None, recording: Path, tmp_path: Path
+) -> None:
+    values = {"sources": (str(recording),) * 2, "seconds": None, "live": False, "find_capacity": False, "null": False}
+    paths = bench._recordings({**values, **options}, tmp_path)
+    assert len(paths) == 2
+    if seconds is None:
+        assert paths == (recording, recording)
+    else:
+        assert [soundfile.info(path).duration for path in paths] == [seconds] * 2
+
+
+@pytest.mark.parametrize(("null", "seconds"), [(True, 1800.0), (False, 120.0)])
+def test_length_without_a_recording(null: bool, seconds: float, tmp_path: Path) -> None:
+    values = {"sources": (), "seconds": None, "live": False, "find_capacity": False, "null": null}
+    (path,) = bench._recordings(values, tmp_path)
+    assert soundfile.info(path).duration == seconds

@@ -1,13 +1,15 @@
 """Figures, medians and ratios, by hand."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from diart_mp.evaluation.bench_report import figures, medians, percentiles, ratios
-from tests.evaluation.measurements import two_chunks
+from diart_mp.evaluation.processes import Usage
+from tests.evaluation.measurements import hop, two_chunks
 
 
 def both(low: float, high: float) -> dict[str, Any]:
@@ -49,9 +51,7 @@ def test_stages() -> None:
 
 
 def test_what_the_system_does_not_say_is_null() -> None:
-    measurement = two_chunks()
-    bare = type(measurement)(**{name: getattr(measurement, name) for name in measurement.__slots__} | {"usage": {}})
-    found = figures(bare)
+    found = figures(replace(two_chunks(), usage={}))
     assert found["total"] == found["supervisor"] == {"cpu_s": None, "memory_mb": None}
     assert found["stages"]["first"]["cpu_s"] is None
 
@@ -74,3 +74,13 @@ def test_ratios_of_what_both_have() -> None:
     old = {"rate": 20.0, "zero": 0.0, "text": "a", "deep": {"p50": 4.0, "p95": 9.0}, "flag": True, "none": {"y": 1}}
     assert ratios(new, old) == {"rate": 1.5, "deep": {"p50": 0.25}}
     assert ratios({}, old) is None
+
+
+def test_replicas_of_a_stage_are_added_up() -> None:
+    measurement = two_chunks()
+    first, second = measurement.chunks
+    moved = replace(second, hops=(hop("first", 2.5, 4, 11, replica=1), second.hops[1]))
+    usage = {**measurement.usage, "first/1": Usage(0.5, 100.0)}
+    stage = figures(replace(measurement, chunks=(first, moved), usage=usage))["stages"]["first"]
+    assert (stage["cpu_s"], stage["memory_mb"]) == (1.5, 300.0)
+    assert stage["busy"] == 0.26  # 6 and 7 of 50 ms, at the same time

@@ -2,11 +2,12 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from diart_mp.evaluation.bench_trace import chrome_trace
-from tests.evaluation.measurements import two_chunks
+from tests.evaluation.measurements import hop, two_chunks
 
 
 def events(phase: str) -> list[dict[str, Any]]:
@@ -69,3 +70,15 @@ def test_queues_are_counters_that_end_empty() -> None:
         counts[event["pid"]].append((event["ts"], event["args"]["chunks"]))
     assert counts[101] == [(2000.0, 1), (2500.0, 2), (4000.0, 1), (4000.0, 0)]
     assert counts[102] == [(12_000.0, 1), (12_000.0, 0), (13_000.0, 1), (20_000.0, 0)]
+
+
+def test_replicas_have_tracks_of_their_own() -> None:
+    measurement = two_chunks()
+    first, second = measurement.chunks
+    moved = replace(second, hops=(hop("first", 2.5, 5, 11, replica=1), second.hops[1]))
+    spread = replace(measurement, chunks=(first, moved), pids={**measurement.pids, "first/1": 103})
+    trace = chrome_trace(spread)["traceEvents"]
+    assert [(event["ts"], event["dur"]) for event in trace if event["ph"] == "X" and event["pid"] == 103] == [
+        (5000.0, 6000.0)
+    ]
+    assert [event["pid"] for event in trace if event["ph"] == "t"] == [101, 102, 103, 102]

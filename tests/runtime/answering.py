@@ -48,7 +48,7 @@ class Pipeline:
         self._rings = RingReader()
         self._orders: dict[str, StreamOrder] = {}
         self._sums: dict[str, int] = {}
-        self.windows: list[np.ndarray] = []
+        self.windows: list[tuple[int, np.ndarray]] = []  # with their first samples
 
     def take(self, message: Message) -> list[Message]:
         """The answers that are due now that ``message`` is here."""
@@ -76,7 +76,7 @@ class Pipeline:
     def _turns(self, message: Message) -> dict[str, Any]:
         audio = message.fields["audio"]
         window = (self._rings.view(audio) if isinstance(audio, AudioRef) else message.array("audio")).copy()
-        self.windows.append(window)
+        self.windows.append((message.start, window))
         self._sums[message.stream] = zlib.crc32(window.tobytes(), self._sums[message.stream])
         end = max(0, message.start + SETTINGS.duration - SETTINGS.latency + SETTINGS.step)
         start = 0 if message.seq == 0 else max(0, end - SETTINGS.step)

@@ -14,6 +14,7 @@ import pytest
 
 from diart_mp.errors import ModelError
 from diart_mp.messages import AudioRef, Message, Plain
+from diart_mp.runtime import loop as loop_module
 from diart_mp.runtime.loop import ERROR
 from diart_mp.runtime.stage import Chunk
 from diart_mp.transport.ring import PREFIX, RingWriter
@@ -236,6 +237,53 @@ def test_a_replay_makes_older_chunks_obsolete_wherever_they_are(rig_of: MakeRig)
         assert not [
             message for message in rig.got if message.attempt == 0 and message.seq > 4 and message.stream == "s"
         ]
+
+    rig.run(script)
+
+
+def test_what_is_dropped_gives_its_place_back(rig_of: MakeRig) -> None:
+    gates = [threading.Event() for _ in range(5)]
+    entered: list[int] = []
+
+    def block(chunk: Chunk) -> None:
+        entered.append(chunk.seq)
+        assert gates[chunk.seq].wait(WAIT_S)
+
+    rig = rig_of(Double(block=block))
+
+    def script() -> None:
+        for number in range(5):
+            drop_some(rig, number)
+
+    def drop_some(rig: Rig, number: int) -> None:
+        attempt = 2 * number
+        rig.send(chunk(number, "block", attempt=attempt))
+        rig.until(lambda: entered == list(range(number + 1)))
+        rig.send(*(chunk(seq, attempt=attempt) for seq in range(10, 16)), chunk(20 + number, attempt=attempt + 1))
+        rig.until(lambda: rig.upstream.statistics().waiting == 0)
+        gates[number].set()
+        rig.until(lambda: any(message.seq == 20 + number for message in rig.got))
+
+    rig.run(script)
+
+
+def test_streams_that_are_not_remembered_lose_nothing(rig_of: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "_MAX_STREAMS", 1)
+    gate, entered = threading.Event(), threading.Event()
+
+    def block(_: Chunk) -> None:
+        entered.set()
+        assert gate.wait(WAIT_S)
+
+    rig = rig_of(Double(block=block))
+
+    def script() -> None:
+        rig.send(chunk(0, "block"))
+        rig.until(entered.is_set)
+        rig.send(*(chunk(seq, stream=stream) for seq in range(1, 4) for stream in "ab"))
+        rig.until(lambda: rig.upstream.statistics().sent == 7)
+        gate.set()
+        rig.take(7)
 
     rig.run(script)
 

@@ -61,7 +61,8 @@ def test_every_window_of_a_recording_is_sent_and_written_once(tmp_path: Path, un
     assert stream.results == WINDOWS + 1  # the end is answered too
     assert (stream.seconds, stream.duration) == (SAMPLES / RATE, SAMPLES / RATE)
     padded = np.concatenate([samples() / np.float32(32768), np.zeros(SETTINGS.duration, np.float32)])
-    for seq, window in enumerate(pipeline.windows):
+    assert [start for start, _ in pipeline.windows] == [320 * seq for seq in range(WINDOWS)]
+    for seq, (_, window) in enumerate(pipeline.windows):
         np.testing.assert_array_equal(window, padded[320 * seq : 320 * seq + 1600])
     lines = [json.loads(line) for line in undisturbed["talk.jsonl"].splitlines()]
     assert seqs(lines) == list(range(WINDOWS))
@@ -81,7 +82,8 @@ def test_short_recordings(tmp_path: Path, start: str, count: int) -> None:
     if not count:
         assert pipeline.windows == []
         return
-    heard = np.concatenate([pipeline.windows[0], *(window[-320:] for window in pipeline.windows[1:])])
+    windows = [window for _, window in pipeline.windows]
+    heard = np.concatenate([windows[0], *(window[-320:] for window in windows[1:])])
     sound = samples(count) / np.float32(32768)
     first = 1280 if start == "early" else max(0, 1600 - (count + 320))  # of silence
     np.testing.assert_array_equal(heard[first : first + count], sound)

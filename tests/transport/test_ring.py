@@ -105,6 +105,33 @@ def test_overwritten_while_in_use(make_ring: MakeRing) -> None:
         reader.tail_from(reference, 10)
 
 
+class Watched:
+    """The memory of a ring of 50 samples and windows of 20, with a look at its header whenever something is written."""
+
+    def __init__(self, ring: RingWriter) -> None:
+        self._path, self._memory = ring.path, ring._samples
+        self.looks = 0
+
+    def __setitem__(self, places: slice, samples: np.ndarray) -> None:
+        tail, head = struct.unpack_from("<2Q", self._path.read_bytes(), 32)
+        held = {sample % 50 for sample in range(tail, head)}
+        held |= {place + 50 for place in held if place < 20}
+        assert held.isdisjoint(range(places.start, places.stop))
+        self._memory[places] = samples
+        self.looks += 1
+
+
+def test_nothing_is_overwritten_that_the_header_says_is_there(make_ring: MakeRing) -> None:
+    """At no moment, as a reader may look at any: tail goes before the samples are written, head after."""
+    ring = make_ring(capacity=50, window=20)
+    watched = Watched(ring)
+    ring._samples = watched  # type: ignore[assignment]
+    for size in (50, 7, 33, 20, 19, 61, 1):
+        ring.write(ramp(ring.head, size))
+    assert watched.looks > 20
+    assert RingReader().view(ring.reference(171, 20)).tolist() == ramp(171, 20).tolist()
+
+
 def test_silence_before_the_beginning_and_after_the_end(make_ring: MakeRing) -> None:
     ring, reader = make_ring(first=120), RingReader()
     ring.write(ramp(1, 10))
