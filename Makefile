@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 EXTRAS := models,mic,serve,tune,dev
 SAMPLE = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('pyannote.audio').submodule_search_locations[0])")/sample
 
-.PHONY: run test check format bench fuzz clean
+.PHONY: run test check format bench kills fuzz soak clean
 
 run: $(STAMP)  ## diarize the recording that pyannote.audio ships, and score it
 	$(BIN)/diart-mp run "$(SAMPLE)/sample.wav" --reference "$(SAMPLE)/sample.rttm" --latency 5 --output out --force
@@ -23,6 +23,21 @@ check: $(STAMP)  ## formatting, lint, types
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## the figures that the documentation quotes
+	$(BIN)/diart-mp bench --null
+	$(BIN)/diart-mp bench
+	$(BIN)/diart-mp bench --live
+
+kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three minutes, compared byte for byte
+	$(BIN)/python -m tests.faults.kills
+
+fuzz: $(STAMP)  ## a million hostile messages at every socket of a running pipeline
+	$(BIN)/python -m tests.faults.hostile
+
+soak: $(STAMP)  ## 24 h of audio through the transport, 2 h through the models: does anything grow?
+	$(BIN)/python -m tests.faults.soak --hours 24 --null
+	$(BIN)/python -m tests.faults.soak --hours 2 --recording "$(SAMPLE)/sample.wav"
 
 clean:
 	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

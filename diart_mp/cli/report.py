@@ -1,8 +1,12 @@
 """What a run says: events of the pipeline to a view, the summary, and the score against a reference."""
 
+import bisect
+import itertools
+import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
@@ -12,6 +16,8 @@ from diart_mp.outputs.log import EventLog
 from diart_mp.outputs.names import one_field
 from diart_mp.outputs.stitching import Stitcher
 from diart_mp.turns import Turn, Update
+
+_STEP = math.log(1.01)  # of the latency histogram
 
 Reference = Mapping[str, list[tuple[float, float, str]]]
 
@@ -69,7 +75,7 @@ class Reporter:
         self._log = log
         self._stitchers: dict[str, Stitcher] = {}
         self._turns: dict[str, list[Turn]] = {}
-        self._latencies: list[float] = []
+        self._latencies: Counter[int] = Counter()  # results by latency, in steps of 1 %: bounded, however long the run
         self._begun: dict[str, tuple[float, float, float | None]] = {}  # when (monotonic s), where, length (s)
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -132,7 +138,7 @@ class Reporter:
 
     def _update(self, update: Update) -> None:
         if update.latency_ms is not None:
-            self._latencies.append(update.latency_ms)
+            self._latencies[round(math.log(max(update.latency_ms, 0.01)) / _STEP)] += 1
         if self._reference is not None:
             stitcher = self._stitchers.setdefault(update.stream, Stitcher(update.rate))
             self._turns.setdefault(update.stream, []).extend(stitcher.push(update))
@@ -142,8 +148,10 @@ class Reporter:
         """Median, 95th and 99th percentile of the time from the last sample of a step to its result, in ms."""
         if not self._latencies:
             return None
-        ordered = sorted(self._latencies)
-        return {f"p{p}": round(ordered[min(len(ordered) - 1, len(ordered) * p // 100)], 1) for p in (50, 95, 99)}
+        steps = sorted(self._latencies)
+        counts = list(itertools.accumulate(self._latencies[step] for step in steps))
+        found = {p: steps[bisect.bisect_left(counts, counts[-1] * p / 100)] for p in (50, 95, 99)}
+        return {f"p{p}": round(math.exp(step * _STEP), 1) for p, step in found.items()}
 
     def _score(self, summary: Any) -> dict[str, float | None]:
         """DER in percent by stream: no collar, overlap included, over the whole recording."""

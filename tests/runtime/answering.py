@@ -70,7 +70,13 @@ class Pipeline:
             fields[f"{CHECKPOINT}chain"] = np.frombuffer(self._sums[stream].to_bytes(8, "little"), np.uint8)
         kind = message.kind if message.kind == "end" else "result"
         return Message(
-            kind=kind, stream=stream, seq=message.seq, attempt=message.attempt, start=message.start, fields=fields
+            kind=kind,
+            stream=stream,
+            seq=message.seq,
+            attempt=message.attempt,
+            start=message.start,
+            sender=("last", 1),
+            fields=fields,
         )
 
     def _turns(self, message: Message) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""What README and docs show is run: commands with a real recording, Python as written, the topology file as it stands."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diart_mp.topology import Topology
+from tests.conftest import VirtualMicrophone
+from tests.fakes import conversation
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAM = Path(sys.executable).with_name("diart-mp")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The ``diart-mp`` commands that a page shows, in code blocks and in indented lines, without their comments."""
+    indented = re.findall(r"^    (diart-mp .*)$", page.read_text(), flags=re.MULTILINE)
+    for line in [*"".join(blocks(page, "bash")).splitlines(), *indented]:
+        yield shlex.split(line, comments=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with what the pages mention: recordings and a model class."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("talk.wav", "a.wav", "b.flac", "c.mp3"):
+        conversation(folder / name, seconds=6.0, seed=1) if name.endswith("wav") else None
+    import soundfile
+
+    samples, rate = soundfile.read(folder / "a.wav")
+    soundfile.write(folder / "b.flac", samples, rate)
+    soundfile.write(folder / "c.mp3", samples, rate)
+    (folder / "my_models.py").write_text(blocks(ROOT / "docs" / "models.md", "python")[0])
+    return folder
+
+
+SHOWN = [(page.name, command) for page in PAGES for command in commands(page)]
+ENDLESS = ("--mic", "top", "stage", "--find-capacity")  # shown elsewhere in the tests, or below
+
+
+@pytest.mark.parametrize(("page", "command"), [each for each in SHOWN if not set(each[1]) & set(ENDLESS)])
+def test_command_does_what_its_page_says(page: str, command: list[str], folder: Path) -> None:
+    program, *arguments = command
+    assert program == "diart-mp"
+    if arguments[0] == "devices":
+        pytest.skip("devices are tested with a microphone")
+    extra = ["--seconds", "5", "--runs", "1"] if arguments[0] == "bench" else []
+    done = subprocess.run([PROGRAM, *arguments, *extra], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout
+
+
+def test_pages_show_commands_and_there_is_no_dead_link() -> None:
+    assert len(SHOWN) > 12
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_microphone_command_of_the_readme(folder: Path, virtual_microphone: VirtualMicrophone) -> None:
+    command = next(command for _, command in SHOWN if "--mic" in command and "--output" in command)
+    with subprocess.Popen(
+        [PROGRAM, *command[1:]], cwd=folder, env=virtual_microphone.env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "listening" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert (folder / "meeting" / "microphone.rttm").exists()
+
+
+def test_topology_of_the_docs_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.toml"
+    file.write_text(blocks(ROOT / "docs" / "stages.md", "toml")[0])
+    topology = Topology.read(file)
+    assert [stage.name for stage in topology.stages] == ["capture", "segmentation", "embedding", "clustering"]
+    assert topology.job is not None
+    assert topology.job.settings.latency == 16_000
+
+
+def test_makefile_has_the_commands_that_pages_name() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {
+        name
+        for page in [*PAGES, ROOT / "CONTRIBUTING.md"]
+        for name in re.findall(r"^    make (\w+)", page.read_text(), flags=re.MULTILINE)
+    }
+    assert {"run", "test", "check", "format", "bench"} <= named <= targets
