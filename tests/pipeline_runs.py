@@ -15,7 +15,7 @@ from diart_mp.topology import Job, SourceConfig
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """After ``results`` results have come back, and once all of ``victims`` are up, kill them together."""
+    """After ``results`` results, at least one since the last kill, and once all of ``victims`` are up, kill them together."""
 
     results: int
     victims: tuple[str, ...]
@@ -65,6 +65,7 @@ def run(
         formats=("rttm", "jsonl"),
     )
     done, due, killed = Run(), list(kills), set[int]()
+    shown_before = 0  # when something was last killed
 
     def on_event(event: Mapping[str, Any]) -> None:
         done.events.append(event)
@@ -74,10 +75,13 @@ def run(
     with LocalPipeline(job, models or Models(), on_event=on_event, environment=environment, **limits) as pipeline:
 
         def step() -> None:
+            nonlocal shown_before
             pids = pipeline.supervisor.pids()
             done.pids.update(pids.values())
             alive = {name for name in pipeline.supervisor.ready() if pids[name] not in killed}
-            if due and len(done.shown) > due[0].results and set(due[0].victims) <= alive:
+            since = len(done.shown) - shown_before
+            if due and since > 0 and len(done.shown) > due[0].results and set(due[0].victims) <= alive:
+                shown_before = len(done.shown)
                 for victim in due.pop(0).victims:
                     os.kill(pids[victim], signal.SIGKILL)
                     killed.add(pids[victim])

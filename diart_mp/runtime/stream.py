@@ -26,7 +26,7 @@ from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
 from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
-from diart_mp.transport.ring import PREFIX, RingReader, RingWriter
+from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
 from diart_mp.turns import Turn, Update
 
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
@@ -359,6 +359,7 @@ class OwnedStream:
             self._plan.advance(self._source.skip(first))
         else:
             self._recover_audio(ring, first, position)
+        (ring_directory() / position.ring).unlink(missing_ok=True)  # that of the process before
         return ring
 
     def _recover_audio(self, ring: RingWriter, first: int, position: Position) -> None:

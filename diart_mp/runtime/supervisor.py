@@ -34,7 +34,7 @@ _DUMP_S = 0.3  # that a hung stage has to write down where it hangs
 _CRASHES = 3  # of one chunk before it is set aside
 _KILLED_WEIGHT = 0.25  # of a SIGKILL, which mostly comes from outside and is not the chunk's fault
 _START_S = 300.0  # that a stage may take to be ready: a model may have to be downloaded
-_BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart in a row without any work done
+_BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart without any result between
 _BUDGET = 50  # restarts of one stage within _BUDGET_S
 _BUDGET_S = 60.0
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -65,7 +65,7 @@ class _Process:
     restart_at: float | None = None  # monotonic s
     restarts: list[float] = field(default_factory=list)  # monotonic s
     total_restarts: int = 0
-    in_a_row: int = 0  # restarts since the stage last did anything
+    in_a_row: int = 0  # restarts since the last result
     beat: Mapping[str, Any] = field(default_factory=dict)
     heard_at: float = 0.0  # monotonic s of the last beat
     hung: str = ""  # why the present process is being killed
@@ -281,6 +281,8 @@ class Supervisor:
             if update["seq"] <= self._shown.get(update["stream"], -1):
                 return
             self._shown[update["stream"]] = update["seq"]
+            for process in self._processes:
+                process.in_a_row = 0  # a result has come through all of them
             stream = self._streams.setdefault(update["stream"], {})
             stream |= {"results": update["seq"] + 1, "end": update["end"], "lag_ms": update["latency_ms"]}
         elif message.get("event") == "progress":
@@ -349,8 +351,8 @@ class Supervisor:
             msg = f"{process.label} {how}{often}: {last or 'it left no message'}"
             raise StageError(msg)
         self._set_aside(process, code)
-        process.in_a_row = 0 if process.beat.get("done") else process.in_a_row + 1
-        pause = _BACK_OFF_S[min(process.in_a_row, len(_BACK_OFF_S) - 1)]
+        process.in_a_row += 1
+        pause = _BACK_OFF_S[min(process.in_a_row, len(_BACK_OFF_S)) - 1]
         process.restarts.append(now)
         process.total_restarts += 1
         process.restart_at = now + pause

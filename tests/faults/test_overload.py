@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from diart_mp.config import Settings
 from diart_mp.runtime.local import LocalPipeline
 from diart_mp.topology import Job, SourceConfig
@@ -17,8 +15,8 @@ LOADED_S = 10.0
 WINDOW_MS = 5000.0
 
 
-@pytest.mark.parametrize("slowness", [2.0, 4.0])
-def test_overloaded_live_stream_keeps_up_without_holes(slowness: float, tmp_path: Path) -> None:
+def test_overloaded_live_stream_keeps_up_without_holes(tmp_path: Path) -> None:
+    slowness = 4.0  # times real time
     audio = tmp_path / "hum.wav"
     conversation(audio, seconds=SECONDS, seed=8)
     brake = tmp_path / "brake"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import zmq
 
 from diart_mp.audio.file import FileSource
-from diart_mp.messages import Message, Plain, encode, pack_control, unpack_control
+from diart_mp.messages import FieldValue, Message, Plain, encode, pack_control, unpack_control
 from diart_mp.runtime import owner as owner_module
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import ERROR
@@ -51,6 +52,7 @@ class World:
             self.context, self.topology.stages[0].endpoints(), stage="last", replica=0, epoch=1, capacity=100
         )
         self.results = make_socket(self.context, zmq.DEALER)
+        self.results.identity = b"last/0/1"
         self.results.connect(self.topology.results)
         for end in (self.supervisor, self.control, self.owner, self.receiver, self.results):
             stack.callback(end.close)
@@ -226,22 +228,20 @@ def test_results_of_strangers_are_refused_or_ignored(world: World, undisturbed: 
     def script() -> None:
         world.until(lambda: any(message.seq == 3 for message in world.sent))
         stream = world.sent[0].stream
-        turns = Plain({"region": [0, 5], "turns": [[0, 5, "stranger"]]})
+        fields: dict[str, FieldValue] = {"turns": Plain({"region": [0, 5], "turns": [[0, 5, "stranger"]]})}
         for frames in ([b""], [b"\xc1" * 30], [msgpack.packb({"v": 1, "kind": "result"})], [b""] * 70):
             world.results.send_multipart(frames)
-        for seq, attempt, whose in (
-            (3, 7, stream),
-            (9, 2_000_000, stream),
-            (2, 2_000_000, stream),
-            (3, 2_000_000, "x"),
-        ):
-            bad = Message(kind="result", stream=whose, seq=seq, attempt=attempt, fields={"turns": turns})
-            world.results.send_multipart(encode(bad))
-        world.until(lambda: len(world.of("note")) == 4)
+        due = Message(kind="result", stream=stream, seq=3, attempt=2_000_000, sender=("last", 1), fields=fields)
+        for change in ({"attempt": 7}, {"seq": 9}, {"seq": 2}, {"stream": "x"}):
+            world.results.send_multipart(encode(replace(due, **change)))
+        for sender in (("last", 2), ("other", 1), ("", 0)):  # whose socket that is not
+            world.results.send_multipart(encode(replace(due, sender=sender)))
+        world.until(lambda: world.control.progress.counters.get("refused") == 7)
         world.say("restarted", name="x", number=1)
 
     world.run([world.opener("a", "1")], script)
-    assert all("a result was refused" in event["text"] for event in world.of("note"))
+    (note,) = world.of("note")  # the others are only counted
+    assert "a result was refused: a header that is not msgpack" in note["text"]
     assert files(world.folder / "1") == undisturbed
 
 

@@ -40,10 +40,13 @@ def another_run() -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-c", RUN]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        run = process.stdout.readline().strip()
         try:
-            yield process, process.stdout.readline().strip()
+            yield process, run
         finally:
             process.kill()
+            for ring in rings(run):
+                (ring_directory() / ring).unlink()
 
 
 def rings(run: str) -> list[str]:

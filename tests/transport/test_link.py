@@ -314,6 +314,21 @@ def test_garbage_is_counted_and_survived_by_senders(link: Link) -> None:
     link.until(lambda: link.seqs(receiver) == [0, 1, 2])
 
 
+def test_room_is_for_the_stage_that_is_meant_and_by_its_own_name(link: Link) -> None:
+    sender = link.sender(receiver="next")
+    for identity, epoch in ((b"next/0/2", 1), (b"next/1/1", 1), (b"other/0/1", 1), (b"", 1)):
+        raw = link.stack.enter_context(make_socket(link.context, zmq.DEALER))
+        if identity:
+            raw.identity = identity
+        raw.connect(link.endpoint)
+        raw.send(pack_control("room", **{"replica": 0, "epoch": epoch, "for": 1, "received": 0, "limit": 50}))
+    link.until(lambda: sender.statistics().refused == 4)
+    assert sender.statistics().replicas == 0
+    receiver = link.receiver()
+    send(sender, range(3))
+    link.until(lambda: link.seqs(receiver) == [0, 1, 2])
+
+
 def test_chunks_that_a_cut_connection_lost_take_up_no_room(link: Link) -> None:
     link.endpoint = "tcp://127.0.0.1:*"
     sender = link.sender()
