@@ -18,7 +18,7 @@ from diart_mp.audio.source import Source
 from diart_mp.audio.windows import Window, WindowPlan
 from diart_mp.config import Settings
 from diart_mp.errors import ProtocolError, StaleAudioError
-from diart_mp.messages import AudioRef, FieldValue, Message, Plain, shown
+from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime.journal import Journal, Position
@@ -27,14 +27,12 @@ from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
-from diart_mp.turns import Turn, Update
+from diart_mp.turns import Turn, Update, turns_from_plain
 
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
 _FILE_BLOCK_S, _PIPE_BLOCK_S = 1, 20  # what one read may give beyond what is wanted, s
 _SPARE_WINDOWS = 4  # steps of room in the ring beyond what may be in flight
-_MAX_TURNS = 10_000  # in one result
 _MAX_TEXT = 1000  # characters of an error
-_MAX_POSITION = 1 << 41  # samples; 66 days at 384 kHz
 
 Report = Callable[..., None]
 
@@ -293,7 +291,7 @@ class OwnedStream:
         try:
             if ERROR in message.fields:
                 raise ProtocolError(str(message.plain(ERROR)))
-            region, turns = _parse_turns(message.plain("turns"))
+            region, turns = turns_from_plain(message.plain("turns"))
         except ProtocolError as error:  # the chunk is answered all the same, and is not sent again
             where = max(0, message.start) / self._settings.rate
             text = f"{self.name}: chunk {message.seq} (from {where:.1f} s) was not diarized: {error}"
@@ -384,25 +382,3 @@ class OwnedStream:
             self._report(
                 "gap", stream=self.name, start=start, seconds=lost / self._settings.rate, text="capture was restarted"
             )
-
-
-def _parse_turns(value: Any) -> tuple[tuple[int, int], tuple[Turn, ...]]:
-    """Region and turns of a result; ProtocolError if it is malformed."""
-    match value:
-        case {"region": [start, end], "turns": list(rows)} if _is_range(start, end) and len(rows) <= _MAX_TURNS:
-            turns = tuple(_parse_turn(row) for row in rows)
-            return (start, end), turns
-    msg = f"'turns' must be {{region: [start, end], turns: [[start, end, speaker], ...]}}, not {shown(value)}"
-    raise ProtocolError(msg)
-
-
-def _parse_turn(row: Any) -> Turn:
-    match row:
-        case [start, end, str(speaker)] if _is_range(start, end) and 0 < len(speaker) <= 256:
-            return Turn(start, end, speaker)
-    msg = f"a turn must be [start, end, speaker], not {shown(row)}"
-    raise ProtocolError(msg)
-
-
-def _is_range(start: Any, end: Any) -> bool:
-    return type(start) is int and type(end) is int and -_MAX_POSITION <= start <= end <= _MAX_POSITION
