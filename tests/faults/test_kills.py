@@ -58,10 +58,13 @@ def test_pairs_killed_together_change_nothing(seed: int, recording: Path, undist
     assert disturbed.shown == list(range(RESULTS))
 
 
-def test_lossy_checkpoint_is_found_out(recording: Path, undisturbed: Run, tmp_path: Path) -> None:
-    """Negative control: a checkpoint that leaves out pending outputs gives other turns after a kill."""
-    path = os.pathsep.join([str(Path(__file__).parent / "leaky_checkpoint"), os.environ.get("PYTHONPATH", "")])
-    kills = schedule(seed=3, victims=["clustering"], kills=6, results=RESULTS - 5)
+@pytest.mark.parametrize(
+    ("sabotage", "victim"), [("leaky_checkpoint", "clustering"), ("early_acknowledgement", "capture")]
+)
+def test_sabotage_is_found_out(sabotage: str, victim: str, recording: Path, undisturbed: Run, tmp_path: Path) -> None:
+    """Negative controls: a checkpoint without pending outputs, a result acknowledged before it is written."""
+    path = os.pathsep.join([str(Path(__file__).parent / sabotage), os.environ.get("PYTHONPATH", "")])
+    kills = schedule(seed=3, victims=[victim], kills=5, results=RESULTS - 5)
     disturbed = run(
         recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills, environment={"PYTHONPATH": path}
     )
