@@ -77,7 +77,8 @@ class Capture:
         others = sum(source.kind != "file" for source in self._job.sources)  # these cannot wait
         jobs = max(1, others, self._job.jobs)
         self._owner.run([self._opener(index, config, shown) for index, config in sources], jobs=jobs)
-        self._owner.report("finished")
+        if not self._owner.stopped:
+            self._owner.report("finished")
 
     def close(self) -> None:
         """Close everything; idempotent."""

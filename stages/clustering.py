@@ -26,7 +26,9 @@ class Clustering(KeyedStage):
 
     def checkpoint(self, stream: str) -> bytes:
         """Centroids of the speakers, and the windows that coming regions need."""
-        return pack_state(self._streams[stream].state() if stream in self._streams else {})
+        if stream in self._streams:
+            return pack_state(self._streams[stream].state())
+        return self._restored.get(stream) or pack_state({})  # no chunk since then could be used
 
     def restore(self, stream: str, checkpoint: bytes | None) -> None:
         """The settings come with the chunk that follows, so the state is made then."""
@@ -57,11 +59,12 @@ class Clustering(KeyedStage):
         return {"region": [start, end], "turns": list(heard)}
 
     def _begin(self, stream: str, diarization: OnlineDiarization) -> OnlineDiarization:
-        checkpoint = self._restored.pop(stream, None)
+        checkpoint = self._restored.get(stream)
         state = unpack_state(checkpoint) if checkpoint else {}
         if state:
             try:
                 diarization.restore(state)
             except ValueError as error:
                 raise ProtocolError(str(error)) from error
+        self._restored.pop(stream, None)
         return diarization

@@ -30,7 +30,10 @@ OpenStream = Callable[[], OwnedStream]
 
 
 class Owner:
-    """Runs streams through the pipeline, ``jobs`` recorded ones at a time."""
+    """Runs streams through the pipeline, ``jobs`` recorded ones at a time.
+
+    ``stopped``: it was told to end at once, before its streams were done.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Owner:
         after = topology.after(stage)
         shards = after.replicas if after is not None and after.keyed else 0
         self._control = control
+        self._last = topology.stages[-1].name
         endpoint = topology.stage(stage).bind
         inline = RingReader().inline if leaves_host(endpoint) else None
         self._sender = Sender(
@@ -60,14 +64,14 @@ class Owner:
         self._streams: dict[str, OwnedStream] = {}
         self._patience: dict[str, tuple[float, float]] = {}  # stream: (when to send again, s; how long was waited, s)
         self._draining = False
-        self._stopped = False
+        self.stopped = False
         self._progress_at = 0.0
 
     def run(self, pending: Iterable[OpenStream], *, jobs: int) -> None:
         """Until all of ``pending`` (functions that open a stream, called when its turn comes) are done, or a stop."""
         signal.signal(signal.SIGTERM, self._on_signal)
         queue = deque(pending)
-        while (queue or self._streams) and not self._stopped:
+        while (queue or self._streams) and not self.stopped:
             while queue and len(self._streams) < jobs and not self._draining:
                 self._open(queue.popleft())
             if self._draining:
@@ -86,7 +90,7 @@ class Owner:
         self._results.close()
 
     def _on_signal(self, *_: object) -> None:
-        self._stopped = True
+        self.stopped = True
 
     def _open(self, open_stream: OpenStream) -> None:
         try:
@@ -160,7 +164,7 @@ class Owner:
                 for stream in self._streams.values():
                     self._replay(stream)
             elif command["kind"] == "stop":
-                self._stopped = True
+                self.stopped = True
 
     def _take_results(self) -> None:
         while self._results.poll(0):
@@ -196,12 +200,12 @@ class Owner:
         if counters["refused"] == 1:
             self.report("note", stream="", text=f"a result was refused: {why} (further ones are only counted)")
 
-    @staticmethod
-    def _check_sender(identity: bytes, message: Message) -> None:
-        """A result is taken from the process that it says it comes from, and from nobody else."""
+    def _check_sender(self, identity: bytes, message: Message) -> None:
+        """A result is taken from the last stage, from the process that it says it comes from, and from nobody else."""
         stage, epoch = message.sender
         prefix, _, suffix = identity.rpartition(b"/")
-        if not prefix.startswith(f"{stage}/".encode()) or suffix != str(epoch).encode():
+        known = stage == self._last and prefix.startswith(f"{stage}/".encode()) and suffix == str(epoch).encode()
+        if not known:
             msg = f"it says that it comes from {stage} (epoch {epoch}), its socket is {identity!r:.60}"
             raise ProtocolError(msg)
 
