@@ -13,7 +13,7 @@ run: $(STAMP)  ## diarize the recording that pyannote.audio ships, and score it
 
 test: $(STAMP)  ## all tests
 	$(BIN)/diart-mp models pull
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

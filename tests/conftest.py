@@ -23,6 +23,13 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a short name: sockets in it must have paths of at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="dm-") as folder:
+        yield Path(folder)
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualMicrophone:
     """A private PulseAudio server whose default input gives back what is played into it.

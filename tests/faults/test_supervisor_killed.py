@@ -33,15 +33,15 @@ def start(audio: Path, folder: Path) -> tuple["subprocess.Popen[bytes]", list[ps
 
 
 @pytest.fixture
-def audio(tmp_path: Path) -> Path:
+def audio(short_path: Path) -> Path:
     """A minute of humming."""
-    path = tmp_path / "hum.wav"
+    path = short_path / "hum.wav"
     conversation(path, seconds=60.0, seed=2)
     return path
 
 
-def test_nothing_outlives_killed_supervisors(audio: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "runs"
+def test_nothing_outlives_killed_supervisors(audio: Path, short_path: Path) -> None:
+    folder = short_path / "runs"
     folder.mkdir()
     for _ in range(ENDS):
         process, stages = start(audio, folder)

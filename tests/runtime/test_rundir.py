@@ -27,11 +27,11 @@ with RunDirectory() as directory:
 
 
 @pytest.fixture(autouse=True)
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def base(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of all runs, for this test alone."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(short_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    return tmp_path / f"{PREFIX}{os.getuid()}"
+    return short_path / f"{PREFIX}{os.getuid()}"
 
 
 @contextmanager
@@ -127,13 +127,13 @@ def test_a_base_of_somebody_else_is_refused(base: Path, monkeypatch: pytest.Monk
         RunDirectory()
 
 
-def test_places_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = tmp_path / ("x" * 90)
+def test_places_that_cannot_be_used(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = short_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     with pytest.raises(OutputError, match="too long a name for a socket; set TMPDIR to a shorter one"):
         RunDirectory()
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    (short_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path / "file"))
     with pytest.raises(OutputError, match=r"cannot make the run folder .*: Not a directory"):
         RunDirectory()
