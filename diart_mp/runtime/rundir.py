@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from diart_mp.errors import OutputError
-from diart_mp.transport.ring import PREFIX, ring_directory
+from diart_mp.transport.ring import PREFIX, remove_abandoned_rings, ring_directory
 
 _MAX_IPC_PATH = 107  # bytes of a Unix socket's path
 _LONGEST_NAME = len("/segmentation-99")
@@ -82,6 +82,8 @@ def _sweep(base: Path) -> list[str]:
             _remove(path)
             os.close(lock)
             swept.append(path.name)
+    living = tuple(f"{PREFIX}{path.name}-" for path in base.iterdir())
+    remove_abandoned_rings(keep=lambda name: name.startswith(living))
     return swept
 
 

@@ -13,11 +13,15 @@ nothing to poll here. The file lies in /dev/shm where that exists; its name carr
 ``runtime.rundir`` finds what a killed owner left. Runs in the owner (writer) and in the stages (readers).
 """
 
+import fcntl
 import mmap
 import os
 import re
+import stat
 import tempfile
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ PREFIX = "diart-mp-"
 _MAGIC = 0x31676E6972_706D  # "mpring1"
 _HEADER = 4096  # bytes: one page, so that the samples are page-aligned
 _NAME = re.compile(r"diart-mp-[A-Za-z0-9._-]{1,200}")
+_YOUNG_S = 60.0  # that a ring must be old to count as abandoned: its writer may be about to lock it, or to be restarted
 _MAX_OPEN = 64  # rings that a reader keeps mapped
 _GENERATION, _CAPACITY, _WINDOW, _TAIL, _HEAD, _RATE, _END = range(1, 8)
 
@@ -171,6 +176,29 @@ class RingReader:
         return ring
 
 
+def remove_abandoned_rings(keep: Callable[[str], bool]) -> None:
+    """Remove rings of this user that no process writes to, made more than a minute ago, unless ``keep`` (of the name) says no."""
+    for path in ring_directory().glob(f"{PREFIX}*"):
+        try:
+            status = path.lstat()
+            mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
+            if mine and time.time() - status.st_mtime > _YOUNG_S and not keep(path.name) and not _has_writer(path):
+                path.unlink()
+        except OSError:
+            continue  # somebody else removed it, or may
+
+
+def _has_writer(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _create(path: Path, size: int) -> mmap.mmap:
     """A new zero-filled file of ``size`` bytes, its memory reserved now rather than by a bus error later."""
     try:
@@ -183,6 +211,8 @@ def _create(path: Path, size: int) -> mmap.mmap:
             os.posix_fallocate(descriptor, 0, size)
         else:
             os.ftruncate(descriptor, size)
+        # Held for as long as the mapping lives: an unlocked ring has no writer any more.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         return mmap.mmap(descriptor, size)
     except OSError as error:
         path.unlink(missing_ok=True)

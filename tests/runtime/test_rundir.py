@@ -137,3 +137,25 @@ def test_places_that_cannot_be_used(short_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(tempfile, "tempdir", str(short_path / "file"))
     with pytest.raises(OutputError, match=r"cannot make the run folder .*: Not a directory"):
         RunDirectory()
+
+
+def test_a_ring_without_a_writer_is_swept_once_it_is_old() -> None:
+    script = (
+        "import os, signal; from diart_mp.transport.ring import RingWriter; "
+        "RingWriter('diart-mp-lonely-0-1', capacity=8, window=4, rate=8000, generation=1); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    ring = ring_directory() / "diart-mp-lonely-0-1"
+    sweep()
+    assert ring.exists()  # it might be somebody's who is just starting
+    os.utime(ring, (0, 0))
+    sweep()
+    assert not ring.exists()
+
+
+def test_an_old_ring_with_a_writer_stays() -> None:
+    writer = RingWriter("diart-mp-busy-0-1", capacity=8, window=4, rate=8000, generation=1)
+    os.utime(writer.path, (0, 0))
+    sweep()
+    assert writer.path.exists()
+    writer.close()
