@@ -33,6 +33,7 @@ _LATE_S = (
 _DUMP_S = 0.3  # that a hung stage has to write down where it hangs
 _CRASHES = 3  # of one chunk before it is set aside
 _KILLED_WEIGHT = 0.25  # of a SIGKILL, which mostly comes from outside and is not the chunk's fault
+_LAST_WORDS_S = 0.3  # that what an ended process said may take to arrive
 _START_S = 300.0  # that a stage may take to be ready: a model may have to be downloaded
 _BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart without any result between
 _BUDGET = 50  # restarts of one stage within _BUDGET_S
@@ -338,8 +339,7 @@ class Supervisor:
         process.process = None
         if self._stopping or (self.finished and process in self._owners()):
             return
-        for identity, frames in self._messages():  # its last words
-            self._on_message(identity, frames)
+        self._hear_last_words(_LAST_WORDS_S if code >= 0 else 0.0)
         if self.finished and process in self._owners():
             return
         process.restarts = [at for at in process.restarts if now - at < _BUDGET_S]
@@ -359,6 +359,15 @@ class Supervisor:
         self.restarts += 1
         text = f"{process.label} {how}; restarting it"
         self._on_event({"event": "restart", "stage": process.label, "text": text, "log": _log_lines(process.log)})
+
+    def _hear_last_words(self, patience_s: float) -> None:
+        """Take what a process that has ended by itself said before: it may still be on its way through ZeroMQ."""
+        deadline = time.monotonic() + patience_s
+        while not self.finished and self._control.poll(max(0, round(1000 * (deadline - time.monotonic())))):
+            for identity, frames in self._messages():
+                self._on_message(identity, frames)
+            if time.monotonic() > deadline:
+                return
 
     def _set_aside(self, process: _Process, code: int) -> None:
         """Count the death against the chunks that the stage was working on; one that has killed too often is left out."""

@@ -44,7 +44,7 @@ def test_killed_stage_changes_nothing(victim: str, recording: Path, undisturbed:
     kills = schedule(seed=STAGES.index(victim), victims=[victim], kills=KILLS, results=RESULTS - 5)
     disturbed = run(recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills)
     assert disturbed.kills >= KILLS - 2  # the run may end before the last moments come
-    assert disturbed.summary.restarts == disturbed.kills
+    assert disturbed.kills - disturbed.summary.restarts in (0, 1)  # the last one may have had nothing left to do
     assert disturbed.files == undisturbed.files
     assert disturbed.shown == list(range(RESULTS))
 
