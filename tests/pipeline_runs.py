@@ -44,6 +44,7 @@ class Run:
     shown: list[int] = field(default_factory=list)
     pids: set[int] = field(default_factory=set)
     kills: int = 0
+    name: str = ""  # of the run folder, and of the rings that belong to it
 
 
 def run(
@@ -89,6 +90,7 @@ def run(
             if each_step is not None:
                 each_step(pipeline, done)
 
+        done.name = pipeline.directory.name
         done.summary = pipeline.run(step)
     done.files = {path.name: path.read_bytes() for path in sorted(output.iterdir())}
     return done

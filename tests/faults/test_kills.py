@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from diart_mp.config import Settings
+from diart_mp.transport.ring import ring_directory
 from tests.fakes import TONE_MODELS, conversation
 from tests.pipeline_runs import Run, run, schedule
 
@@ -82,10 +83,9 @@ def test_real_models_killed_in_mid_recording(shared: Path, tmp_path: Path) -> No
 
 
 def test_nothing_is_left_behind(recording: Path, undisturbed: Run, tmp_path: Path) -> None:
-    names = set(os.listdir("/dev/shm")) if Path("/dev/shm").is_dir() else set()
     kills = schedule(seed=9, victims=STAGES, kills=6, results=RESULTS - 5)
     disturbed = run(recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills)
     assert disturbed.files == undisturbed.files
     assert [pid for pid in disturbed.pids if Path(f"/proc/{pid}").exists()] == []
-    left = set(os.listdir("/dev/shm")) - names if names else set()
-    assert [name for name in left if name.startswith("diart-mp-")] == []
+    assert disturbed.name
+    assert [ring for ring in ring_directory().glob("diart-mp-*") if disturbed.name in ring.name] == []
