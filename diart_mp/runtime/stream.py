@@ -21,13 +21,14 @@ from diart_mp.errors import ProtocolError, StaleAudioError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
+from diart_mp.runtime.answers import turns_from_plain
 from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
 from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
-from diart_mp.turns import Turn, Update, turns_from_plain
+from diart_mp.turns import Turn, Update
 
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
 _FILE_BLOCK_S, _PIPE_BLOCK_S = 1, 20  # what one read may give beyond what is wanted, s
