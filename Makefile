@@ -35,9 +35,10 @@ kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three mi
 fuzz: $(STAMP)  ## a million hostile messages at every socket of a running pipeline
 	$(BIN)/python -m tests.faults.hostile
 
-soak: $(STAMP)  ## 24 h of audio through the transport, 2 h through the models: does anything grow?
+soak: $(STAMP)  ## 24 h of audio through the transport, 2 h through the models: does anything grow? And 10 minutes on a busy machine
 	$(BIN)/python -m tests.faults.soak --hours 24 --null
 	$(BIN)/python -m tests.faults.soak --hours 2 --recording "$(SAMPLE)/sample.wav"
+	$(BIN)/python -m tests.faults.busy --minutes 10 --recording "$(SAMPLE)/sample.wav"
 
 clean:
 	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

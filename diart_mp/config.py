@@ -5,16 +5,18 @@ are validated again wherever they arrive from outside. Knows nothing of processe
 """
 
 import difflib
+import functools
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from diart_mp.errors import UsageError
 
 RATE = 16_000  # Hz, what the built-in models were trained on
 STARTS = ("early", "exact")
+CLUSTERINGS = ("exact", "adaptive")
 
 # Bounds of the tunable numbers: (lowest, highest).
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -36,7 +38,7 @@ class Settings:
 
     The names are diart's (blocks/diarization.py); the defaults are those of the built-in pair of models.
     ``start`` is "exact" (first window once ``duration`` has passed, as diart) or "early" (speaks from the
-    first step on, the missing past is silence).
+    first step on, the missing past is silence). ``clustering`` is "exact" (diart's) or "adaptive" (``blocks.adaptive``).
     """
 
     rate: int = RATE
@@ -51,6 +53,7 @@ class Settings:
     max_speakers: int = 20
     normalize_embedding_weights: bool = False
     start: str = "exact"
+    clustering: str = "exact"
 
     def __post_init__(self) -> None:
         _check_lengths(self)
@@ -62,23 +65,29 @@ class Settings:
         if not 1 <= self.max_speakers <= _MAX_SPEAKERS:
             msg = f"max_speakers must be from 1 to {_MAX_SPEAKERS}, not {self.max_speakers}"
             raise UsageError(msg)
+        if self.clustering not in CLUSTERINGS:
+            msg = f"clustering must be one of {', '.join(CLUSTERINGS)}, not '{self.clustering}'"
+            raise UsageError(msg)
         if self.start not in STARTS:
             msg = f"start must be one of {', '.join(STARTS)}, not '{self.start}'"
             raise UsageError(msg)
 
     def to_map(self) -> dict[str, Any]:
         """The settings as a plain map, for the wire and for TOML."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    @classmethod
-    def from_map(cls, values: Mapping[str, Any]) -> Self:
+    @staticmethod
+    def from_map(values: Mapping[str, Any]) -> "Settings":
         """Settings from a map that came from outside; raises UsageError for unknown names, wrong types and ranges."""
-        types = {field.name: field.type for field in fields(cls)}
         if not isinstance(values, Mapping):
             msg = f"settings must be a map, not {type(values).__name__}"
             raise UsageError(msg)
-        check_names(values, types, "setting")
-        return cls(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+        items = tuple(values.items())
+        try:
+            # Every chunk of a stream brings the same map. The types belong to the key, since 1, 1.0 and True are equal.
+            return _parsed(items, tuple(type(value) for _, value in items))
+        except TypeError:  # a value that cannot be a key, such as a list: no setting is one
+            return _parsed.__wrapped__(items, ())
 
     @classmethod
     def from_seconds(
@@ -101,6 +110,15 @@ class Settings:
         lengths = ("duration", "step", "latency")
         scaled: dict[str, Any] = {name: round(getattr(self, name) * rate / self.rate) for name in lengths}
         return replace(self, rate=rate, **scaled)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(items: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Settings:
+    """Settings from a map's items; ``types``, those of the values, only tell apart what counts as equal."""
+    del types
+    known = {field.name: field.type for field in fields(Settings)}
+    check_names(dict(items), known, "setting")
+    return Settings(**{name: _typed(name, value, known[name]) for name, value in items})
 
 
 def check_names(values: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:

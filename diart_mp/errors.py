@@ -7,6 +7,7 @@
     ├── OutputError             an output that cannot be written
     ├── ProtocolError           bytes from outside that are not a valid message
     ├── StaleAudioError         samples of the shared-memory ring that were overwritten meanwhile
+    ├── DamagedAudioError       samples of the shared-memory ring that are not what was written
     └── StageError              a stage that cannot be started or kept running
 
 The text of an error is for the person at the keyboard: what happened, with the numbers, the likely
@@ -44,6 +45,10 @@ class ProtocolError(DiartMpError):
 
 class StaleAudioError(DiartMpError):
     """A range of the audio ring that has been overwritten, or a ring that is gone."""
+
+
+class DamagedAudioError(DiartMpError):
+    """A range of the audio ring whose checksum is not that of what was written."""
 
 
 class StageError(DiartMpError):

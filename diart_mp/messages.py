@@ -13,7 +13,7 @@ import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import msgpack
 import numpy as np
@@ -30,6 +30,7 @@ CONTROL_KINDS = (
     "ready",
     "beat",
     "event",
+    "events",
     "fatal",
     "start",
     "restarted",
@@ -48,7 +49,11 @@ _MAX_NAME = 64
 _MAX_ID = 256
 _MAX_TRACE = 256
 _MAX_INT = (1 << 62) - 1
-_MAX_AUDIO = 300 * 384_000  # samples of one window
+_MAX_RATE = 384_000
+_MAX_AUDIO = 300 * _MAX_RATE  # samples of one window
+_KNOWN_DTYPES = {name: np.dtype(name) for name in DTYPES}
+_TEXT, _LISTS, _INTEGERS = frozenset({str}), frozenset({list}), frozenset({int})
+_NOTHING: Mapping[str, Any] = {}
 
 Array = NDArray[Any]
 
@@ -78,7 +83,8 @@ class Message:
     """A chunk on its way through the chain, or what the last stage answers to its owner (kind "result" or "error").
 
     ``start`` and ``origin`` are samples of the stream's clock: where this window and window 0 begin. ``attempt``
-    grows with every replay by the owner. ``sender`` is the stage that sent this message and its epoch.
+    grows with every replay by the owner. ``sender`` is the stage that sent this message and its epoch. ``size``, which does
+    not travel, is how many bytes its header had when it came.
     """
 
     kind: str
@@ -92,6 +98,7 @@ class Message:
     sender: tuple[str, int] = ("", 0)
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
     trace: tuple[tuple[Any, ...], ...] = ()
+    size: int = field(default=0, compare=False)
 
     def array(self, name: str) -> Array:
         """The array in field ``name``; ProtocolError if there is none."""
@@ -114,23 +121,26 @@ class Message:
         return replace(self, fields={**self.fields, **fields})
 
 
-def encode(message: Message) -> list[Any]:
-    """The frames of ``message``: header first, then one buffer per array. Arrays must not change before they are sent."""
+def encode(message: Message, sender: tuple[str, int] | None = None) -> list[Any]:
+    """The frames of ``message``: header first, then one buffer per array. Arrays must not change before they are sent.
+
+    ``sender``: who sends it, if that is not said in it.
+    """
     frames: list[Any] = [b""]
     specs: dict[str, Any] = {}
     for name, value in message.fields.items():
-        if isinstance(value, AudioRef):
-            specs[name] = {"shm": [value.ring, value.generation, value.first, value.count]}
-        elif isinstance(value, Plain):
-            specs[name] = {"value": value.value}
+        if isinstance(value, AudioRef | Plain):
+            specs[name] = plain_spec(value)
         else:
-            array = np.asarray(value, order="C")
-            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            if array.dtype.str not in DTYPES:
-                msg = f"field '{name}' has dtype {array.dtype}; the wire carries {', '.join(DTYPES)}"
-                raise ProtocolError(msg)
+            array = wire_array(name, value)
             specs[name] = {"frame": len(frames), "dtype": array.dtype.str, "shape": list(array.shape)}
             frames.append(array.reshape(-1).data if array.size else b"")
+    frames[0] = pack_header(message, specs, sender)
+    return frames
+
+
+def pack_header(message: Message, specs: Mapping[str, Any], sender: tuple[str, int] | None) -> bytes:
+    """The header of ``message``, whose fields are where ``specs`` says."""
     header = {
         "v": VERSION,
         "kind": message.kind,
@@ -141,12 +151,52 @@ def encode(message: Message) -> list[Any]:
         "rate": message.rate,
         "reply_to": message.reply_to,
         "attempt": message.attempt,
-        "from": list(message.sender),
+        "from": sender or message.sender,
         "fields": specs,
-        "trace": [list(entry) for entry in message.trace],
+        "trace": message.trace,
     }
-    frames[0] = msgpack.packb(header)
-    return frames
+    packed: bytes = msgpack.packb(header)
+    return packed
+
+
+def plain_spec(value: AudioRef | Plain) -> dict[str, Any]:
+    """What a header says of a field that is no array."""
+    if isinstance(value, AudioRef):
+        return {"shm": [value.ring, value.generation, value.first, value.count]}
+    return {"value": value.value}
+
+
+def wire_array(name: str, value: Array) -> Array:
+    """The array as it travels: little-endian, rows first; ProtocolError if the wire does not carry its dtype."""
+    array = np.asarray(value, order="C")
+    if array.dtype.str in _KNOWN_DTYPES:
+        return array
+    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    if array.dtype.str not in DTYPES:
+        msg = f"field '{name}' has dtype {array.dtype}; the wire carries {', '.join(DTYPES)}"
+        raise ProtocolError(msg)
+    return array
+
+
+def check_fields(message: Message, fields: Mapping[str, FieldValue]) -> None:
+    """Raise what ``encode`` or a receiver's ``decode`` would unless ``message`` can travel with new ``fields``.
+
+    What came with the message has been checked when it came.
+    """
+    size = message.size
+    for name, value in {**fields}.items():
+        _field_name(name)
+        if isinstance(value, np.ndarray) and value.dtype.str in _KNOWN_DTYPES and value.ndim <= _MAX_DIMENSIONS:
+            size += 16 * _MAX_DIMENSIONS
+        elif isinstance(value, Plain):
+            packed = msgpack.packb({"v": VERSION, "fields": {name: plain_spec(value)}})  # as deep as it will be
+            unpack_header(packed)
+            size += len(packed)
+        else:
+            size = _MAX_HEADER_BYTES  # something rare
+        size += 2 * _MAX_NAME
+    if 2 * size > _MAX_HEADER_BYTES or 2 * (len(fields) + len(message.fields)) > _MAX_FIELDS:  # near the limits
+        decode(encode(message.with_fields(fields)))
 
 
 def decode(frames: Sequence[Any], header: Mapping[str, Any] | None = None) -> Message:
@@ -155,31 +205,65 @@ def decode(frames: Sequence[Any], header: Mapping[str, Any] | None = None) -> Me
     ``header`` is frame 0 if it has been decoded before.
     """
     header = decode_header(frames) if header is None else header
+    buffers = [buffer_of(frame) for frame in frames]
+    return message_of(header, buffers, len(buffers[0]))
+
+
+def message_of(header: Mapping[str, Any], buffers: Sequence[memoryview], size: int) -> Message:
+    """The message whose header (of ``size`` bytes) has been unpacked, with its arrays in ``buffers``; raises ProtocolError."""
+    get = header.get
+    kind, stream, seq, start = get("kind"), get("stream"), get("seq"), get("start", 0)
+    origin, rate, attempt = get("origin", 0), get("rate", 16_000), get("attempt", 0)
+    reply_to, specs, trace = get("reply_to", ""), get("fields", _NOTHING), get("trace", [])
+    # What is as it should be is seen at once; what is not is looked at one by one, and told.
+    if not (
+        type(kind) is str
+        and kind in DATA_KINDS
+        and type(stream) is type(reply_to) is str
+        and 0 < len(stream) <= _MAX_ID
+        and len(reply_to) <= _MAX_ID
+        and type(seq) is type(start) is type(origin) is type(rate) is type(attempt) is int
+        and 0 <= seq <= _MAX_INT
+        and -_MAX_AUDIO <= start <= _MAX_INT
+        and -_MAX_AUDIO <= origin <= 0 < rate <= _MAX_RATE
+        and 0 <= attempt <= _MAX_INT
+        and type(specs) is dict
+        and len(specs) <= _MAX_FIELDS
+    ):
+        _refuse(header)
+    return Message(
+        kind=kind,
+        stream=stream,
+        seq=seq,
+        start=start,
+        origin=origin,
+        rate=rate,
+        reply_to=reply_to,
+        attempt=attempt,
+        sender=_sender(header),
+        fields={_field_name(name): _field(name, spec, buffers) for name, spec in specs.items()},
+        trace=_trace(trace),
+        size=size,
+    )
+
+
+def _refuse(header: Mapping[str, Any]) -> NoReturn:
+    """Raise ProtocolError for the first thing that is wrong with a header."""
     kind = _text(header, "kind", _MAX_NAME)
     if kind not in DATA_KINDS:
         msg = f"unknown kind of message {shown(kind)}"
         raise ProtocolError(msg)
-    stream = _text(header, "stream", _MAX_ID)
-    if not stream:
+    if not _text(header, "stream", _MAX_ID):
         msg = f"{kind} without a stream id"
         raise ProtocolError(msg)
-    specs = header.get("fields", {})
-    if not isinstance(specs, dict) or len(specs) > _MAX_FIELDS:
-        msg = f"fields of a {kind} must be a map of at most {_MAX_FIELDS}"
-        raise ProtocolError(msg)
-    return Message(
-        kind=kind,
-        stream=stream,
-        seq=_integer(header, "seq", 0, _MAX_INT),
-        start=_integer(header, "start", -_MAX_AUDIO, _MAX_INT, default=0),
-        origin=_integer(header, "origin", -_MAX_AUDIO, 0, default=0),
-        rate=_integer(header, "rate", 1, 384_000, default=16_000),
-        reply_to=_text(header, "reply_to", _MAX_ID, default=""),
-        attempt=_integer(header, "attempt", 0, _MAX_INT, default=0),
-        sender=_sender(header),
-        fields={_field_name(name): _field(name, spec, frames) for name, spec in specs.items()},
-        trace=_trace(header),
-    )
+    _integer(header, "seq", 0, _MAX_INT)
+    _integer(header, "start", -_MAX_AUDIO, _MAX_INT, default=0)
+    _integer(header, "origin", -_MAX_AUDIO, 0, default=0)
+    _integer(header, "rate", 1, _MAX_RATE, default=16_000)
+    _integer(header, "attempt", 0, _MAX_INT, default=0)
+    _text(header, "reply_to", _MAX_ID, default="")
+    msg = f"fields of a {kind} must be a map of at most {_MAX_FIELDS}"
+    raise ProtocolError(msg)
 
 
 def decode_header(frames: Sequence[Any]) -> dict[str, Any]:
@@ -187,7 +271,11 @@ def decode_header(frames: Sequence[Any]) -> dict[str, Any]:
     if not 1 <= len(frames) <= _MAX_FRAMES:
         msg = f"a message of {len(frames)} frames; allowed are 1 to {_MAX_FRAMES}"
         raise ProtocolError(msg)
-    data = _buffer(frames[0])
+    return unpack_header(buffer_of(frames[0]))
+
+
+def unpack_header(data: bytes | memoryview) -> dict[str, Any]:
+    """The same for the bytes of a header."""
     if len(data) > _MAX_HEADER_BYTES:
         msg = f"a header of {len(data)} bytes; the limit is {_MAX_HEADER_BYTES}"
         raise ProtocolError(msg)
@@ -196,7 +284,7 @@ def decode_header(frames: Sequence[Any]) -> dict[str, Any]:
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         msg = f"a header that is not msgpack ({type(error).__name__})"
         raise ProtocolError(msg) from error
-    if not isinstance(header, dict) or not all(isinstance(key, str) for key in header):
+    if type(header) is not dict or not _TEXT.issuperset(map(type, header)):
         msg = f"a header that is a {type(header).__name__}, not a map with text keys"
         raise ProtocolError(msg)
     version = header.get("v")
@@ -247,62 +335,77 @@ def _text(header: Mapping[str, Any], name: str, limit: int, default: str | None 
 
 def _sender(header: Mapping[str, Any]) -> tuple[str, int]:
     value = header.get("from", ["", 0])
-    match value:
-        case [str(name), epoch] if len(name) <= _MAX_NAME and _is_integer(epoch, _MAX_INT):
+    if type(value) is list and len(value) == 2:
+        name, epoch = value
+        if type(name) is str and len(name) <= _MAX_NAME and _is_integer(epoch, _MAX_INT):
             return name, epoch
     msg = f"'from' must be [stage, epoch], not {shown(value)}"
     raise ProtocolError(msg)
 
 
-def _trace(header: Mapping[str, Any]) -> tuple[tuple[Any, ...], ...]:
-    value = header.get("trace", [])
-    if not isinstance(value, list) or len(value) > _MAX_TRACE or not all(isinstance(entry, list) for entry in value):
+def _trace(value: Any) -> tuple[tuple[Any, ...], ...]:
+    if type(value) is not list or len(value) > _MAX_TRACE or not _LISTS.issuperset(map(type, value)):
         msg = f"'trace' must be a list of at most {_MAX_TRACE} lists"
         raise ProtocolError(msg)
-    return tuple(tuple(entry) for entry in value)
+    return tuple(map(tuple, value))
 
 
 def _field_name(name: Any) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
+    if type(name) is not str or not 0 < len(name) <= _MAX_NAME:
         msg = f"a field name must be text of 1 to {_MAX_NAME} characters, not {shown(name)}"
         raise ProtocolError(msg)
     return name
 
 
-def _field(name: str, spec: Any, frames: Sequence[Any]) -> FieldValue:
-    match spec:
-        case {"shm": [str(ring), generation, first, count]}:
+def _field(name: str, spec: Any, buffers: Sequence[memoryview]) -> FieldValue:
+    if type(spec) is dict:
+        shm = spec.get("shm")
+        if type(shm) is list and len(shm) == 4 and type(shm[0]) is str:
+            ring, generation, first, count = shm
             positions = _is_integer(generation, _MAX_INT) and _is_integer(first, _MAX_INT)
             if len(ring) <= _MAX_ID and positions and _is_integer(count, _MAX_AUDIO):
                 return AudioRef(ring, generation, first, count)
-        case {"value": value}:
-            return Plain(value)
-        case {"frame": index, "dtype": str(dtype), "shape": list(shape)} if _is_integer(index, _MAX_FRAMES):
-            return _array(name, index, dtype, shape, frames)
+        elif "value" in spec:
+            return Plain(spec["value"])
+        elif _is_integer(spec.get("frame"), _MAX_FRAMES):
+            return _array(name, spec, buffers)
     msg = f"field {shown(name)} is neither an array, a value nor a valid range of shared memory"
     raise ProtocolError(msg)
 
 
-def _array(name: str, index: int, dtype: str, shape: list[Any], frames: Sequence[Any]) -> Array:
-    if dtype not in DTYPES:
+def _array(name: str, spec: Mapping[str, Any], buffers: Sequence[memoryview]) -> Array:
+    """The array that ``spec`` describes: a whole frame, or what begins at byte ``offset`` of one."""
+    index, dtype, shape = spec["frame"], spec.get("dtype"), spec.get("shape")
+    kind = _KNOWN_DTYPES.get(dtype) if type(dtype) is str else None
+    if kind is None:
         msg = f"field {shown(name)} has dtype {shown(dtype)}; allowed are {', '.join(DTYPES)}"
         raise ProtocolError(msg)
-    if not 1 <= index < len(frames):
-        msg = f"field {shown(name)} is in frame {index} of a message of {len(frames)}"
+    if not 1 <= index < len(buffers):
+        msg = f"field {shown(name)} is in frame {index} of a message of {len(buffers)}"
         raise ProtocolError(msg)
-    if len(shape) > _MAX_DIMENSIONS or not all(_is_integer(size, _MAX_SIZE) for size in shape):
+    if (
+        type(shape) is not list
+        or len(shape) > _MAX_DIMENSIONS
+        or not (
+            _INTEGERS.issuperset(map(type, shape)) and 0 <= min(shape, default=0) <= max(shape, default=0) <= _MAX_SIZE
+        )
+    ):
         msg = f"field {shown(name)} has shape {shown(shape)}"
         raise ProtocolError(msg)
-    data = _buffer(frames[index])
-    needed = math.prod(shape) * np.dtype(dtype).itemsize
-    if needed != len(data):
-        msg = f"field {shown(name)} of shape {shape} and dtype {dtype} needs {needed} bytes, its frame has {len(data)}"
+    data, offset, count = buffers[index], spec.get("offset", 0), math.prod(shape)
+    needed = count * kind.itemsize
+    fits = (
+        needed == len(data) if "offset" not in spec else _is_integer(offset, len(data)) and offset + needed <= len(data)
+    )
+    if not fits:
+        where = f" from byte {shown(offset)} on" if "offset" in spec else ""
+        msg = f"field {shown(name)} of shape {shape} and dtype {dtype} needs {needed} bytes, its frame has {len(data)}{where}"
         raise ProtocolError(msg)
-    if dtype == "|b1" and not set(data.tobytes()) <= {0, 1}:  # NumPy takes it for granted
+    if dtype == "|b1" and not set(data[offset : offset + needed].tobytes()) <= {0, 1}:  # NumPy takes it for granted
         msg = f"field {shown(name)} has truth values other than 0 and 1"
         raise ProtocolError(msg)
     try:
-        array = np.frombuffer(data, dtype=dtype).reshape(shape)
+        array = np.frombuffer(data, kind, count, offset).reshape(shape) if count else np.zeros(shape, kind)
     except ValueError as error:  # a size of 0 beside sizes that NumPy cannot multiply
         msg = f"field {shown(name)} has shape {shape}, which no array can have"
         raise ProtocolError(msg) from error
@@ -311,7 +414,7 @@ def _array(name: str, index: int, dtype: str, shape: list[Any], frames: Sequence
 
 
 def _is_integer(value: Any, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= high
+    return type(value) is int and 0 <= value <= high
 
 
 def shown(value: Any) -> str:
@@ -319,5 +422,6 @@ def shown(value: Any) -> str:
     return reprlib.repr(value)[:60]
 
 
-def _buffer(frame: Any) -> memoryview:
+def buffer_of(frame: Any) -> memoryview:
+    """The bytes of a frame (bytes or zmq.Frame), in place."""
     return memoryview(getattr(frame, "buffer", frame)).cast("B")

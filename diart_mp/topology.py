@@ -13,9 +13,11 @@ from typing import Any, Self
 
 from diart_mp.config import Settings, check_names
 from diart_mp.errors import OutputError, UsageError
+from diart_mp.precision import Precision
 
 VERSION = 1
 CHAIN = ("capture", "segmentation", "embedding", "clustering")
+FOREIGN = "foreign"  # implementation of a stage that is somebody else's program
 _PREFIXES = ("ipc://", "tcp://")
 _LOOPBACK = ("tcp://127.", "tcp://localhost:", "tcp://[::1]:")
 
@@ -32,7 +34,11 @@ _OWN_FILE = "surrogateescape"  # a topology may name files whose names are no UT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
-    """One stage: ``bind`` is where its output link listens (the last stage has none), ``model`` a model reference."""
+    """One stage: ``bind`` is where its output link listens (the last stage has none), ``model`` a model reference.
+
+    ``implementation``: ``module:Class`` or the name of an entry point of the group ``diart_mp.stages``; empty: what ``name`` names;
+    "foreign": a program that somebody else starts and that speaks the protocol. ``options`` are the stage's own.
+    """
 
     name: str
     bind: str = ""
@@ -40,8 +46,16 @@ class StageConfig:
     keyed: bool = False
     model: str = "builtin"
     device: str = "cpu"
+    precision: str = Precision.EXACT.value
     threads: int = 1
     max_batch: int = 8
+    implementation: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is a program that the supervisor neither starts nor watches."""
+        return self.implementation == FOREIGN
 
     def endpoints(self) -> list[str]:
         """Where the replicas of this stage listen: ``bind``, with the replica's number behind it if there are several."""
@@ -86,6 +100,35 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """What a gateway stage serves: where it listens, who is let in, and the limits of its clients.
+
+    ``fd`` is a listening socket inherited from the supervisor (-1: it opens its own). ``settings`` are what a client gets that
+    asks for nothing else. Live audio may come ``max_rate`` times as fast as the clock, beyond a burst of ``burst_s``; a
+    client that says nothing for ``idle_s`` is closed, its stream kept for ``resume_s``; who has not begun ``start_s`` after
+    connecting is closed. ``max_message`` is in bytes, ``max_waiting`` messages may wait for a slow reader.
+    """
+
+    settings: Settings
+    host: str = "127.0.0.1"
+    port: int = 7007
+    fd: int = -1
+    token: str = ""
+    token_file: str = ""
+    cert: str = ""
+    key: str = ""
+    insecure: bool = False
+    max_streams: int = 32
+    max_message: int = 1 << 20
+    max_rate: float = 2.0
+    burst_s: float = 10.0
+    idle_s: float = 30.0
+    resume_s: float = 60.0
+    start_s: float = 5.0
+    max_waiting: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """The whole pipeline of one run.
 
@@ -99,11 +142,12 @@ class Topology:
     stages: tuple[StageConfig, ...]
     results: str
     control: str = ""
-    max_in_flight: int = 16
+    max_in_flight: int = 32
     silence_s: float = 5.0
     stuck_s: float = 60.0
     insecure: bool = False
     job: Job | None = field(default=None)
+    gateway: GatewayConfig | None = field(default=None)
 
     def stage(self, name: str) -> StageConfig:
         """The stage called ``name``; UsageError with the known names if there is none."""
@@ -112,6 +156,10 @@ class Topology:
                 return stage
         check_names({name: None}, {stage.name: None for stage in self.stages}, "stage")
         raise AssertionError
+
+    def is_ordered(self, name: str) -> bool:
+        """Whether a stage gets the chunks of a stream in order, all in one process: keyed ones do, and the last, which answers."""
+        return self.stage(name).keyed or name == self.stages[-1].name
 
     def before(self, name: str) -> StageConfig:
         """The stage whose output ``name`` receives."""
@@ -128,8 +176,9 @@ class Topology:
 
         values = {"version": VERSION, **asdict(self)}
         values["stage"] = [dict(stage) for stage in values.pop("stages")]
-        if values["job"] is None:
-            del values["job"]
+        for table in ("job", "gateway"):
+            if values[table] is None:
+                del values[table]
         path.touch(0o600)
         path.write_text(tomli_w.dumps(values), encoding="utf-8", errors=_OWN_FILE)
 
@@ -154,6 +203,10 @@ class Topology:
         values["stages"] = tuple(_typed(StageConfig, table, "stage") for table in _tables(values, "stage"))
         if "job" in values:
             values["job"] = _job(values["job"])
+        if "gateway" in values:
+            table = dict(_table(values["gateway"], "gateway"))
+            table["settings"] = Settings.from_map(_table(table.get("settings", {}), "settings"))
+            values["gateway"] = _typed(GatewayConfig, table, "key")
         topology: Self = _typed(cls, values, "key")
         _check(topology)
         return topology
@@ -233,6 +286,10 @@ def _check(topology: Topology) -> None:
         if not _NAME.fullmatch(name):
             msg = f"a stage is called {name!r:.80}; letters, digits, '_', '.' and '-' are allowed, at most 64"
             raise UsageError(msg)
+    for stage in topology.stages:
+        if stage.precision not in list(Precision):
+            msg = f"precision of {stage.name} is '{stage.precision}'; known: {', '.join(Precision)}"
+            raise UsageError(msg)
     low = min(
         [topology.max_in_flight, *(min(stage.replicas, stage.threads, stage.max_batch) for stage in topology.stages)]
     )
@@ -244,6 +301,10 @@ def _check(topology: Topology) -> None:
         raise UsageError(msg)
     if topology.stages[0].replicas != 1:
         msg = f"{topology.stages[0].name} owns the streams and can have no replicas; start a second pipeline instead"
+        raise UsageError(msg)
+    last = topology.stages[-1]
+    if last.foreign:
+        msg = f"{last.name} is the last stage, which answers the owner, so it cannot be foreign; put it before another one"
         raise UsageError(msg)
     if max(stage.replicas for stage in topology.stages) > _MAX_REPLICAS:
         msg = f"a stage can have at most {_MAX_REPLICAS} replicas"

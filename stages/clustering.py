@@ -14,6 +14,8 @@ class Clustering(KeyedStage):
     """Adds ``turns``: {region: [start, end], turns: [[start, end, speaker], ...]} in samples of the stream's clock."""
 
     name = "clustering"
+    consumes = ("segmentation", "embeddings")
+    produces = ("turns",)
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config

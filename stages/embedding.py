@@ -3,19 +3,26 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diart_mp.blocks.embeddings import normalize_embeddings
-from diart_mp.blocks.weights import overlap_aware_weights
+from diart_mp.blocks.weights import clean_speech, overlap_aware_weights
 from diart_mp.messages import FieldValue
+from diart_mp.models.base import embed_clean
 from diart_mp.models.load import load_embedding
-from diart_mp.runtime.stage import Chunk, Stage, check_rate
+from diart_mp.precision import Precision
+from diart_mp.runtime.stage import Chunk, Stage, check_rate, windows
 from diart_mp.topology import StageConfig
+
+_SHORTEST_S = 0.2  # clean speech from which there is an embedding
 
 
 class Embedding(Stage):
     """Adds ``embeddings`` (local speakers, dimension); rows of speakers that do not talk are NaN."""
 
     name = "embedding"
+    consumes = ("audio", "segmentation")
+    produces = ("embeddings",)
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
@@ -23,23 +30,50 @@ class Embedding(Stage):
     def open(self) -> None:
         """Load the model."""
         config = self._config
-        self._model = load_embedding(config.model, device=config.device, threads=config.threads)
+        self._model = load_embedding(
+            config.model,
+            device=config.device,
+            threads=config.threads,
+            precision=Precision(config.precision),
+        )
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
-        """One batch through the model, each speaker weighted by when he alone talks (paper, section 2.2)."""
-        waveforms = np.stack([chunk.audio for chunk in chunks])
-        weights, active = [], []
+        """A batch, in one pass for each kind of clustering that its streams have."""
         for chunk in chunks:
             check_rate(chunk, self._model.sample_rate)
-            settings, segmentation = chunk.settings, chunk.array("segmentation")
-            weights.append(
-                overlap_aware_weights(
-                    segmentation,
-                    gamma=settings.gamma,
-                    beta=settings.beta,
-                    normalize=settings.normalize_embedding_weights,
-                )
-            )
-            active.append(segmentation.max(axis=0) >= settings.tau_active)
-        embeddings = self._model(waveforms, np.stack(weights), np.stack(active))
-        return [{"embeddings": normalize_embeddings(np.asarray(each, np.float32))} for each in embeddings]
+        results: list[Mapping[str, FieldValue]] = [{}] * len(chunks)
+        for embed, kind in ((self._weighted, "exact"), (self._clean, "adaptive")):
+            places = [place for place, chunk in enumerate(chunks) if chunk.settings.clustering == kind]
+            if not places:
+                continue
+            embeddings = np.asarray(embed([chunks[place] for place in places]), np.float32)
+            for place, each in zip(places, normalize_embeddings(embeddings), strict=True):
+                results[place] = {"embeddings": each}
+        return results
+
+    def _weighted(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        """Each speaker weighted by when he alone talks (paper, section 2.2)."""
+        highest = np.stack([chunk.array("segmentation") for chunk in chunks]).max(axis=1)
+        active = [scores >= chunk.settings.tau_active for scores, chunk in zip(highest, chunks, strict=True)]
+        weights = [_weights(chunk, needed=each.any()) for chunk, each in zip(chunks, active, strict=True)]
+        return self._model(windows(chunks), np.stack(weights), np.stack(active))
+
+    def _clean(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        """Each speaker from when he alone talks, unless that is too short."""
+        masks = []
+        for chunk in chunks:
+            segmentation, settings = chunk.array("segmentation"), chunk.settings
+            clean = clean_speech(segmentation, settings.tau_active)
+            seconds = clean.sum(axis=0) * (settings.duration / settings.rate / len(clean))
+            masks.append(clean & (seconds >= _SHORTEST_S))
+        return embed_clean(self._model, windows(chunks), np.stack(masks))
+
+
+def _weights(chunk: Chunk, *, needed: bool) -> NDArray[np.floating]:
+    """Weights (frames, local speakers) of a chunk; zeros where nobody talks, since no model looks at them then."""
+    segmentation, settings = chunk.array("segmentation"), chunk.settings
+    if not needed:
+        return np.zeros_like(segmentation)
+    return overlap_aware_weights(
+        segmentation, gamma=settings.gamma, beta=settings.beta, normalize=settings.normalize_embedding_weights
+    )

@@ -7,7 +7,8 @@ import numpy as np
 from diart_mp.errors import ModelError
 from diart_mp.messages import FieldValue, Plain
 from diart_mp.models.load import load_segmentation
-from diart_mp.runtime.stage import Chunk, Stage, check_rate
+from diart_mp.precision import Precision
+from diart_mp.runtime.stage import Chunk, Stage, check_rate, windows
 from diart_mp.topology import StageConfig
 
 SILENT: Mapping[str, FieldValue] = {"silent": Plain(value=True)}
@@ -17,6 +18,8 @@ class Segmentation(Stage):
     """Adds ``segmentation`` (frames, local speakers), scores in [0, 1], and ``silent`` where all samples are zero."""
 
     name = "segmentation"
+    consumes = ("audio",)
+    produces = ("segmentation",)
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
@@ -24,7 +27,12 @@ class Segmentation(Stage):
     def open(self) -> None:
         """Load the model and run it once, so that the first chunk does not wait for what is set up at the first call."""
         config = self._config
-        self._model = load_segmentation(config.model, device=config.device, threads=config.threads)
+        self._model = load_segmentation(
+            config.model,
+            device=config.device,
+            threads=config.threads,
+            precision=Precision(config.precision),
+        )
         if self._model.duration is not None:
             self._model(np.zeros((1, round(self._model.duration * self._model.sample_rate)), np.float32))
 
@@ -32,7 +40,7 @@ class Segmentation(Stage):
         """One batch through the model."""
         for chunk in chunks:
             check_rate(chunk, self._model.sample_rate)
-        waveforms = np.stack([chunk.audio for chunk in chunks])
+        waveforms = windows(chunks)
         scores = np.asarray(self._model(waveforms), np.float32)
         if scores.ndim != 3 or len(scores) != len(chunks) or not np.isfinite(scores).all():
             msg = (

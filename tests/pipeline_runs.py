@@ -3,14 +3,16 @@
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diart_mp.config import Settings
 from diart_mp.runtime.local import LocalPipeline, Models, RunSummary
-from diart_mp.topology import Job, SourceConfig
+from diart_mp.topology import Job, SourceConfig, StageConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,30 @@ def set_brake(file: Path, seconds: float) -> None:
     os.replace(file.with_suffix(".new"), file)
 
 
+class Stranger:
+    """A stage that is a program of somebody else: started by ``command``, and again after each kill."""
+
+    def __init__(self, *command: str, cwd: Path | None = None) -> None:
+        self.command, self._cwd = command, cwd
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, in place of the one before."""
+        self.stop()
+        self._process = subprocess.Popen(self.command, cwd=self._cwd)
+
+    def stop(self) -> None:
+        """Kill and collect it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @dataclass(slots=True)
 class Run:
     """What a run left: the bytes of its files, its summary, its events, and the pids that it had."""
@@ -52,6 +78,8 @@ def run(
     output: Path,
     *,
     kills: Sequence[Kill] = (),
+    stages: Sequence[StageConfig] | None = None,
+    strangers: Mapping[str, Stranger] | None = None,
     settings: Settings | None = None,
     models: Models | None = None,
     environment: Mapping[str, str] | None = None,
@@ -73,13 +101,22 @@ def run(
         if event["event"] == "result":
             done.shown.append(event["update"]["seq"])
 
-    with LocalPipeline(job, models or Models(), on_event=on_event, environment=environment, **limits) as pipeline:
+    outside = strangers or {}
+    with (
+        ExitStack() as stack,
+        LocalPipeline(
+            job, models or Models(), on_event=on_event, environment=environment, stages=stages, **limits
+        ) as pipeline,
+    ):
+        for stranger in outside.values():
+            stack.callback(stranger.stop)
+            stranger.start()
 
         def step() -> None:
             nonlocal shown_before
-            pids = pipeline.supervisor.pids()
+            pids = pipeline.supervisor.pids() | {name: each.pid for name, each in outside.items()}
             done.pids.update(pids.values())
-            alive = {name for name in pipeline.supervisor.ready() if pids[name] not in killed}
+            alive = {name for name in (*pipeline.supervisor.ready(), *outside) if pids[name] not in killed}
             since = len(done.shown) - shown_before
             if due and since > 0 and len(done.shown) > due[0].results and set(due[0].victims) <= alive:
                 shown_before = len(done.shown)
@@ -87,6 +124,8 @@ def run(
                     os.kill(pids[victim], signal.SIGKILL)
                     killed.add(pids[victim])
                     done.kills += 1
+                    if victim in outside:
+                        outside[victim].start()
             if each_step is not None:
                 each_step(pipeline, done)
 

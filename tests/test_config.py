@@ -20,6 +20,7 @@ DIART = {  # defaults of diart's SpeakerDiarizationConfig, but delta_new, which 
     "beta": 10.0,
     "max_speakers": 20,
     "normalize_embedding_weights": False,
+    "clustering": "exact",
 }
 
 

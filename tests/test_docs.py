@@ -42,12 +42,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples, rate = soundfile.read(folder / "a.wav")
     soundfile.write(folder / "b.flac", samples, rate)
     soundfile.write(folder / "c.mp3", samples, rate)
+    (folder / "my_stages.py").write_text(blocks(ROOT / "docs" / "own_stage.md", "python")[0])
     (folder / "my_models.py").write_text(blocks(ROOT / "docs" / "models.md", "python")[0])
     return folder
 
 
 SHOWN = [(page.name, command) for page in PAGES for command in commands(page)]
-ELSEWHERE = ("--mic", "devices", "top", "stage", "--find-capacity")  # without an end, or in need of a microphone
+# Without an end, or in need of a microphone.
+ELSEWHERE = ("--mic", "devices", "top", "stage", "serve", "client", "--find-capacity")
 
 
 @pytest.mark.parametrize(("page", "command"), [each for each in SHOWN if not set(each[1]) & set(ELSEWHERE)])

@@ -72,7 +72,7 @@ class FileSource(Source):
         *,
         rate: int = 16000,
         channel: int | None = None,
-        block_s: float = 0.5,
+        block_s: float = 2.0,
     ) -> None:
         self._path = Path(path)
         self._file = _open(self._path)

@@ -61,6 +61,16 @@ class PushSource(Source):
             if len(mono) and not self._queue.put((mono, now), len(mono)):
                 self._refuse()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether ``write`` would not wait; also once it would only raise."""
+        return self._queue.ended or self._queue.wait_for_room(0)
+
+    @property
+    def over(self) -> bool:
+        """Whether it was ended or closed."""
+        return self._queue.ended
+
     def end(self) -> None:
         """The writer has nothing more; the reader gets what waits, the resampler's rest and then None."""
         with self._writing:

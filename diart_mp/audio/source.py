@@ -32,6 +32,7 @@ class Source(ABC):
     name: what outputs are called after (file stem, ``microphone``, ``stdin`` ...).
     rate: samples per second of what ``read`` gives.
     live: True where audio is made while it is read and cannot wait; False where it can (files, pipes).
+    resumable: True where the writer goes on after its last sample when the owner was restarted: no time is lost then.
     duration: length in s as the source states it, None where it is not known.
     read_time: ``time.monotonic()`` s at which the last sample that ``read`` gave was captured, or, where a source
         cannot know that, at which it arrived here.
@@ -40,6 +41,7 @@ class Source(ABC):
     name: str
     rate: int
     live: bool
+    resumable: bool = False
     duration: float | None
     read_time: float
 

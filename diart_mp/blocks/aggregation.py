@@ -6,6 +6,7 @@ samples, and decides which region a new window completes. Knows nothing of thres
 clustering stage.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,11 +87,13 @@ def aggregate(
     the ends of a region exactly (its edge frame is repeated there, as in diart). All windows have the same number
     of frames and the same resolution; frames that no window has are 0.
     """
-    labels = np.unique(np.concatenate([window.labels for window in windows]))
-    labels = labels[labels >= 0]
+    found = {label for window in windows for label in window.labels.tolist() if label >= 0}
+    labels = np.array(sorted(found), windows[0].labels.dtype)
     num_window_frames = len(windows[0].scores)
-    profile = np.hamming(num_window_frames) if strategy == "hamming" else np.ones(num_window_frames)
     _, num_frames = crop_range(windows[0], start, end, cropping)
+    if not labels.size:  # nobody talks in any of them
+        return Frames(start, (end - start) / num_frames, np.zeros((num_frames, 0)), labels)
+    profile = _hamming(num_window_frames) if strategy == "hamming" else np.ones(num_window_frames)
     total, weight = np.zeros((num_frames, labels.size)), np.zeros(num_frames)
     for window in windows:
         frames, seen = _crop(window, start, end, cropping)
@@ -113,6 +116,14 @@ def prepend_first(window: LabelledWindow, frames: Frames, end: float) -> Frames:
     first = aggregate([window], 0.0, end, strategy="first")
     first.scores[-len(frames.scores) :] = frames.scores
     return Frames(0.0, end / len(first.scores), first.scores, first.labels)
+
+
+@functools.lru_cache(maxsize=8)
+def _hamming(num_frames: int) -> NDArray[np.float64]:
+    """NumPy's window, read-only: the windows of a stream all have the same number of frames."""
+    profile = np.hamming(num_frames)
+    profile.flags.writeable = False
+    return profile
 
 
 def _crop(

@@ -17,6 +17,8 @@ def binarize(frames: Frames, threshold: float) -> list[tuple[float, float, int]]
     end half a frame after the part.
     """
     num_frames, num_labels = frames.scores.shape
+    if not num_labels:
+        return []
     active = np.zeros((num_labels, num_frames + 2), dtype=np.int8)
     active[:, 1:-1] = (frames.scores > threshold).T
     change = np.diff(active)

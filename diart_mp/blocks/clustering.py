@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 UNMAPPED = -1  # label of a local speaker that is nobody
-_FORBIDDEN = 1e10  # cost of a link that must not be; the assignment cannot deal with infinity
+FORBIDDEN = 1e10  # cost of a link that must not be; the assignment cannot deal with infinity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +63,33 @@ class IncrementalClustering:
 
         """
         _check(segmentation, embeddings)
-        usable = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
-        active = np.flatnonzero((segmentation.max(axis=0) >= self.settings.tau_active) & usable)
         first, self._started = not self._started, True
-        if active.size == 0:
+        talking = segmentation.max(axis=0) >= self.settings.tau_active
+        if not talking.any():
             return np.full(len(embeddings), UNMAPPED)
-        if first:
-            return self._open_first(embeddings, active)
-        if len(self._centers) and embeddings.shape[1] != self._centers.shape[1]:
+        usable = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
+        if len(self._centers) and embeddings.shape[1] != self._centers.shape[1] and (talking & usable).any():
             msg = (
                 f"embeddings have {embeddings.shape[1]} dimensions, those of the stream so far {self._centers.shape[1]}"
             )
             raise ValueError(msg)
+        return self._label(segmentation, embeddings, talking, usable, first=first)
+
+    def _label(
+        self,
+        segmentation: NDArray[np.floating],
+        embeddings: NDArray[np.floating],
+        talking: NDArray[np.bool_],
+        usable: NDArray[np.bool_],
+        *,
+        first: bool,
+    ) -> NDArray[np.intp]:
+        """Labels of a window in which somebody talks; ``usable``: who has an embedding."""
+        active = np.flatnonzero(talking & usable)
+        if active.size == 0:
+            return np.full(len(embeddings), UNMAPPED)
+        if first:
+            return self._open_first(embeddings, active)
         return self._identify(segmentation, embeddings, active)
 
     def _open_first(self, embeddings: NDArray[np.floating], active: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -91,29 +106,29 @@ class IncrementalClustering:
         is_long = segmentation.mean(axis=0) >= self.settings.rho_update
         costs = self._costs(embeddings, active)
         links = costs.copy()
-        labels = _assign(links)
+        labels = assign(links)
         too_far = (labels == UNMAPPED) | (costs[np.arange(len(costs)), labels] >= self.settings.delta_new)
-        links[too_far] = _FORBIDDEN
+        links[too_far] = FORBIDDEN
         missed = [local for local in active if too_far[local]]
         founders = self._place(missed, is_long, costs, links)
 
-        labels = _assign(links)
+        labels = assign(links)
         for local in active:
             if is_long[local] and not too_far[local] and labels[local] != UNMAPPED:
                 self._centers[labels[local]] += embeddings[local]
         if founders:
             links[founders, self._open(embeddings[founders])] = 0.0
-            labels = _assign(links)
+            labels = assign(links)
         return labels
 
     def _costs(self, embeddings: NDArray[np.floating], active: NDArray[np.intp]) -> NDArray[np.float64]:
         """Cosine distances, shape (local speakers, max_speakers); forbidden where either side is not in use."""
-        costs = np.full((len(embeddings), self.settings.max_speakers), _FORBIDDEN)
+        costs = np.full((len(embeddings), self.settings.max_speakers), FORBIDDEN)
         known = len(self._centers)
         if known:
             distances = cdist(embeddings[active], self._centers, "cosine")
             # A centroid whose embeddings cancelled out is at no distance from anybody.
-            costs[active, :known] = np.where(np.isnan(distances), _FORBIDDEN, distances)
+            costs[active, :known] = np.where(np.isnan(distances), FORBIDDEN, distances)
         return costs
 
     def _place(
@@ -138,7 +153,7 @@ class IncrementalClustering:
             if is_long[local] and known + len(founders) < self.settings.max_speakers:
                 founders.append(local)
                 continue
-            taken = set(_assign(links).tolist())
+            taken = set(assign(links).tolist())
             free = [label for label in range(known) if label not in taken]
             if free:
                 links[local, min(free, key=lambda label: costs[local, label])] = 0.0
@@ -176,6 +191,8 @@ def _check(segmentation: NDArray[np.floating], embeddings: NDArray[np.floating])
             "they must be (frames, speakers) and (speakers, dimension)"
         )
         raise ValueError(msg)
+    if np.isfinite(segmentation.sum()):  # then each of them is
+        return
     finite = np.isfinite(segmentation)
     if not finite.all():
         msg = (
@@ -185,7 +202,7 @@ def _check(segmentation: NDArray[np.floating], embeddings: NDArray[np.floating])
         raise ValueError(msg)
 
 
-def _assign(costs: NDArray[np.float64]) -> NDArray[np.intp]:
+def assign(costs: NDArray[np.float64]) -> NDArray[np.intp]:
     """Label of each local speaker at the lowest total cost, no label twice; -1 for rows that are all forbidden.
 
     With more local speakers than labels some get none, so row and column indices of the solution both count.
@@ -193,5 +210,5 @@ def _assign(costs: NDArray[np.float64]) -> NDArray[np.intp]:
     rows, columns = linear_sum_assignment(costs)
     labels = np.full(len(costs), UNMAPPED)
     labels[rows] = columns
-    labels[costs.min(axis=1) == _FORBIDDEN] = UNMAPPED
+    labels[costs.min(axis=1) == FORBIDDEN] = UNMAPPED
     return labels

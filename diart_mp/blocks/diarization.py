@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diart_mp.blocks.adaptive import AdaptiveClustering
 from diart_mp.blocks.aggregation import AggregatedRegion, DelayedAggregation
 from diart_mp.blocks.binarize import binarize
 from diart_mp.blocks.clustering import UNMAPPED, ClusteringSettings, IncrementalClustering
@@ -43,7 +44,11 @@ class OnlineDiarization:
             delta_new=settings.delta_new,
             max_speakers=settings.max_speakers,
         )
-        self.clustering = IncrementalClustering(thresholds)
+        self.clustering = (
+            AdaptiveClustering(thresholds, window_s=settings.duration / settings.rate)
+            if settings.clustering == "adaptive"
+            else IncrementalClustering(thresholds)
+        )
         self._warm_up = _warm_up(settings) if settings.start == "early" else None
         self._aggregation = DelayedAggregation(settings)
 

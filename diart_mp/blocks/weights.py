@@ -41,3 +41,10 @@ def _stretch(weights: NDArray[np.floating]) -> NDArray[np.floating]:
     stretched = np.full_like(weights, _FLOOR)
     np.divide(weights - low, spread, out=stretched, where=spread > 0)
     return stretched
+
+
+def clean_speech(segmentation: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
+    """Where each speaker talks (score at least ``threshold``) and nobody else does; shape of ``segmentation``."""
+    talking = segmentation >= threshold
+    alone: NDArray[np.bool_] = talking & (talking.sum(axis=-1, keepdims=True) == 1)
+    return alone

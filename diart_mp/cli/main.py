@@ -17,6 +17,10 @@ from diart_mp.errors import DiartMpError
 # Name: (module with a click command ``command``, one line of help).
 _COMMANDS = {
     "run": ("diart_mp.cli.run", "Diarize recordings, a microphone or a pipe."),
+    "evaluate": ("diart_mp.cli.evaluate", "Diarize a corpus and score it, or score what is there."),
+    "serve": ("diart_mp.cli.serve", "Diarize what many clients stream over WebSockets; serves a page."),
+    "client": ("diart_mp.cli.client", "Stream a recording or a microphone to a server."),
+    "tune": ("diart_mp.cli.tune", "Find hyper-parameters that suit a corpus."),
     "bench": ("diart_mp.cli.bench", "Measure throughput, latency or capacity on this machine."),
     "devices": ("diart_mp.cli.devices", "List the microphones of this machine."),
     "models": ("diart_mp.cli.models", "Bring or list the built-in models."),

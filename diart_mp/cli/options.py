@@ -6,8 +6,10 @@ from typing import Any, TypeVar
 
 import click
 
-from diart_mp.config import STARTS, Settings, check_names
+from diart_mp.config import CLUSTERINGS, STARTS, Settings, check_names
 from diart_mp.errors import UsageError
+from diart_mp.precision import Precision
+from diart_mp.presets import PRESETS
 from diart_mp.topology import read_toml
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -70,6 +72,9 @@ def source_options(command: Command) -> Command:
                 "--channel", type=click.IntRange(0), help="Take this channel, from 0; default: the mean of all."
             ),
             click.option(
+                "--jobs", "-j", type=click.IntRange(1, 256), default=1, show_default=True, help="Recordings at a time."
+            ),
+            click.option(
                 "--input-format",
                 type=click.Choice(["s16le", "s24le", "s32le", "f32le"]),
                 default="s16le",
@@ -107,7 +112,19 @@ def pipeline_options(command: Command) -> Command:
                 "--segmentation", help="Model: builtin, hub id, path, or module:Class; default: the preset's."
             ),
             click.option("--embedding", help="Model: builtin, hub id, path, or module:Class; default: the preset's."),
+            click.option(
+                "--preset",
+                type=click.Choice(list(PRESETS)),
+                help="Published hyper-parameters of a data set, for --models pyannote; other options come first.",
+            ),
             click.option("--device", default="cpu", show_default=True, help="cpu, cuda[:n], mps or auto."),
+            click.option(
+                "--precision",
+                type=click.Choice([each.value for each in Precision]),
+                default=Precision.EXACT.value,
+                show_default=True,
+                help="fast: shortcuts of the built-in models on CPUs that keep the error rate, not each number.",
+            ),
             click.option("--hf-token", envvar="HF_TOKEN", help="Token for gated models of the hub."),
             click.option("--duration", type=float, default=5.0, show_default=True, help="Seconds of a window."),
             click.option(
@@ -135,6 +152,46 @@ def pipeline_options(command: Command) -> Command:
                 "--start",
                 type=click.Choice(STARTS),
                 help="early: speak from the first step on; exact: after a whole window. Default: early with --mic.",
+            ),
+            click.option(
+                "--clustering",
+                type=click.Choice(CLUSTERINGS),
+                default="exact",
+                show_default=True,
+                help="exact: diart's; adaptive: fewer wrong labels, from clean speech.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def stage_options(command: Command) -> Command:
+    """Other stages than the four."""
+    for option in reversed(
+        [
+            click.option(
+                "--chain", metavar="LIST", help="Other stages than capture,segmentation,embedding,clustering."
+            ),
+            click.option(
+                "--insert",
+                multiple=True,
+                metavar="WHAT@STAGE",
+                help="One more stage behind STAGE: module:Class or name.",
+            ),
+            click.option(
+                "--replace",
+                "replacing",
+                multiple=True,
+                metavar="STAGE=WHAT",
+                help="module:Class, or tcp:// of a program.",
+            ),
+            click.option(
+                "--option",
+                "stage_options",
+                multiple=True,
+                metavar="STAGE.KEY=VALUE",
+                help="An option of a stage's own.",
             ),
         ]
     ):
@@ -166,11 +223,14 @@ def settings(values: Mapping[str, Any], start: str) -> Settings:
     from diart_mp.models.reference import preset
 
     chosen = preset(values["models"])
-    tunable = {name: getattr(chosen, name) if values[name] is None else values[name] for name in _PRESET_VALUES}
-    names = ("duration", "step", "gamma", "beta", "max_speakers", "normalize_embedding_weights")
-    return Settings.from_seconds(
-        **{name: values[name] for name in names}, **tunable, latency=_latency(values["latency"]), start=start
-    )
+    published = PRESETS.get(values["preset"] or "", {})
+    tunable = {
+        name: published.get(name, getattr(chosen, name)) if values[name] is None else values[name]
+        for name in _PRESET_VALUES
+    }
+    latency = _latency(values["latency"]) if values["latency"] is not None else published.get("latency")
+    names = ("duration", "step", "gamma", "beta", "max_speakers", "normalize_embedding_weights", "clustering")
+    return Settings.from_seconds(**{name: values[name] for name in names}, **tunable, latency=latency, start=start)
 
 
 def _latency(text: str | float | None) -> float | str | None:
@@ -192,7 +252,20 @@ def models(values: Mapping[str, Any]) -> Any:
     references = {name: values[name] or getattr(chosen, name) for name in _MODEL_NAMES}
     for reference in references.values():
         check(reference)
-    return Models(**references, device=values["device"])
+    return Models(**references, device=values["device"], precision=values["precision"])
+
+
+def stages(values: Mapping[str, Any], models: Any, owner: str = "capture") -> Any:
+    """The stages that the options ask for, checked; None for the default ones."""
+    if not any(values[name] for name in ("chain", "insert", "replacing", "stage_options")):
+        return None
+    from diart_mp.runtime.chain import chain_of, compose, with_options
+    from diart_mp.runtime.local import default_stages
+
+    chain = default_stages(models, owner)
+    if values["chain"]:
+        chain = chain_of(values["chain"], chain)
+    return with_options(compose(chain, insert=values["insert"], replacing=values["replacing"]), values["stage_options"])
 
 
 def fetch_models(models: Any) -> None:
@@ -213,3 +286,12 @@ def formats(text: str | None) -> tuple[str, ...]:
     from diart_mp.outputs.formats import known_formats
 
     return tuple(known_formats([name.strip() for name in text.split(",") if name.strip()]))
+
+
+def need_websockets() -> None:
+    """UsageError in one line where the library is missing."""
+    import importlib.util
+
+    if importlib.util.find_spec("websockets") is None or importlib.util.find_spec("prometheus_client") is None:
+        msg = "this needs the extra 'serve': pip install 'diart-mp[serve]'"
+        raise UsageError(msg)

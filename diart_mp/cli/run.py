@@ -1,10 +1,8 @@
 """``diart-mp run``: diarize recordings, a microphone or a pipe with all stages on this machine."""
 
-import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,10 +12,10 @@ import click
 
 from diart_mp.cli import options
 from diart_mp.cli.report import Reporter, make_view
-from diart_mp.config import RATE
-from diart_mp.errors import OutputError, UsageError
+from diart_mp.cli.sources import sources
+from diart_mp.errors import OutputError
 from diart_mp.outputs.log import EventLog
-from diart_mp.topology import Job, SourceConfig
+from diart_mp.topology import Job
 
 _DRAIN_S = 1.5  # that a run has, after Ctrl-C, to finish what it has heard
 INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
@@ -39,15 +37,17 @@ class _Interrupt:
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @options.source_options
 @options.pipeline_options
+@options.stage_options
 @options.output_options
 def command(**values: Any) -> int:
-    """Diarize SOURCE...: audio files (wav, flac, ogg, mp3), or - for raw samples on standard input.
+    """Diarize SOURCE...: audio files (wav, flac, ogg, mp3), folders of them, or - for raw samples on standard input.
 
     Without a file name, --mic listens to a microphone until Ctrl-C. Turns go to standard output, and with --output
     to files in that folder.
     """
-    job = _job(values)
+    job, problems = _job(values)
     models = options.models(values)
+    stages = options.stages(values, models)
     reference = _reference(values["reference"])
     view = make_view(as_json=values["as_json"], quiet=values["quiet"], several=len(job.sources) > 1)
     live = job.sources[0].kind == "microphone"
@@ -55,8 +55,11 @@ def command(**values: Any) -> int:
     with view:
         log = EventLog(values["log"]) if values["log"] is not None else None
         reporter = Reporter(view, reference=reference, settings=job.settings, live=live, log=log)
+        for problem in problems:
+            view.note(f"left out: {problem}")
         interrupt = _Interrupt()
-        summary = _run(job, models, reporter, interrupt, values["hf_token"])
+        summary = _run(job, models, reporter, interrupt, values["hf_token"], stages=stages)
+        summary.failures[:0] = problems
         reporter.finish(summary)
     for failure in summary.failures:
         click.echo(f"diart-mp: error: {failure}", err=True)
@@ -65,7 +68,9 @@ def command(**values: Any) -> int:
     return 1 if summary.failures else 0
 
 
-def _run(job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token: str | None) -> Any:
+def _run(
+    job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token: str | None, *, stages: Any = None
+) -> Any:
     """The run itself, with Ctrl-C and SIGTERM as the wish to end it well."""
     from diart_mp.runtime.local import LocalPipeline
 
@@ -76,7 +81,9 @@ def _run(job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token
     inherit = tuple(source.fd for source in job.sources if source.kind == "pcm")
     environment = {"HF_TOKEN": token} if token else {}
     try:
-        with LocalPipeline(job, models, on_event=reporter.event, inherit=inherit, environment=environment) as pipeline:
+        with LocalPipeline(
+            job, models, on_event=reporter.event, inherit=inherit, environment=environment, stages=stages
+        ) as pipeline:
             return pipeline.run(_each_step(interrupt, pipeline, reporter.refresh))
     except _TimeUp:
         return pipeline.summary
@@ -111,9 +118,12 @@ def _each_step(interrupt: _Interrupt, pipeline: Any, refresh: Callable[[], None]
     return check
 
 
-def _job(values: Mapping[str, Any]) -> Job:
-    """The job that the options ask for, with everything checked that can be before a process starts."""
-    sources = _sources(values)
+def _job(values: Mapping[str, Any]) -> tuple[Job, list[str]]:
+    """The job that the options ask for, with everything checked that can be before a process starts.
+
+    And what is wrong with the recordings that are no part of it.
+    """
+    found, problems = sources(values)
     start = values["start"] or ("early" if values["mic"] is not None else "exact")
     settings = options.settings(values, start)
     formats = options.formats(values["formats"])
@@ -124,73 +134,16 @@ def _job(values: Mapping[str, Any]) -> Job:
         from diart_mp.outputs.writer import check_outputs
 
         formats = formats or ("rttm",)
-        check_outputs(output, [source.name for source in sources], formats, values["force"])
-    return Job(
-        sources=sources,
+        check_outputs(output, [source.name for source in found], formats, values["force"])
+    job = Job(
+        sources=found,
         settings=settings,
         output="" if output is None else str(output.absolute()),
         formats=formats,
         force=values["force"],
+        jobs=values["jobs"],
     )
-
-
-def _sources(values: Mapping[str, Any]) -> tuple[SourceConfig, ...]:
-    names: Sequence[str] = values["sources"]
-    channel = -1 if values["channel"] is None else values["channel"]
-    if values["mic"] is not None:
-        if names:
-            msg = f"--mic listens to a microphone; it cannot be mixed with {len(names)} other sources"
-            raise UsageError(msg)
-        _check_microphone(values["mic"])
-        return (SourceConfig(kind="microphone", name="microphone", device=values["mic"], channel=channel),)
-    if not names:
-        msg = "nothing to diarize: name one or more audio files, - for standard input, or give --mic"
-        raise UsageError(msg)
-    sources = tuple(_source(name, channel, values) for name in names)
-    _check_names(sources)
-    return sources
-
-
-def _check_names(sources: Sequence[SourceConfig]) -> None:
-    """Streams are told apart by their names, in what is printed as in what is written."""
-    users: dict[str, str] = {}
-    for source in sources:
-        where = source.path or "standard input"
-        if source.name in users:
-            msg = f"{users[source.name]} and {where} would both be called {source.name}: rename one, or run them apart"
-            raise UsageError(msg)
-        users[source.name] = where
-
-
-def _source(name: str, channel: int, values: Mapping[str, Any]) -> SourceConfig:
-    if name == "-":
-        if sys.stdin is None or sys.stdin.isatty():
-            what = "closed" if sys.stdin is None else "a terminal"
-            msg = f"- reads raw audio from standard input, which is {what}: pipe samples into it, or use --mic"
-            raise UsageError(msg)
-        return SourceConfig(
-            kind="pcm",
-            name="stdin",
-            channel=channel,
-            fd=os.dup(sys.stdin.fileno()),  # capture gets it under the same number, and its own 0 is nothing
-            encoding=values["input_format"],
-            input_rate=values["input_rate"],
-            channels=values["input_channels"],
-        )
-    from diart_mp.audio.file import check
-
-    check(name, rate=RATE, channel=None if channel < 0 else channel)
-    path = Path(name)
-    # A name is text; bytes that are none are written as escapes. The path keeps them.
-    title = os.fsencode(path.stem).decode("utf-8", "backslashreplace")
-    return SourceConfig(kind="file", name=title, path=str(path.absolute()), channel=channel)
-
-
-def _check_microphone(wanted: str) -> None:
-    """Raise AudioError now, in one line, if there is no such microphone."""
-    from diart_mp.audio.devices import find_device, list_devices
-
-    find_device(int(wanted) if wanted.isdigit() else wanted or None, list_devices())
+    return job, problems
 
 
 def _reference(path: Path | None) -> dict[str, list[tuple[float, float, str]]] | None:

@@ -1,7 +1,8 @@
-"""Diarization error rate: how much of a reference's speech was missed, made up or given to the wrong person.
+"""Diarization and Jaccard error rates: how much of a reference's speech was missed, made up or given to the wrong person.
 
-Exact, from the boundaries of the turns (no frames), in a few matrix products; the definition is that of NIST's md-eval
-and pyannote.metrics. Knows nothing of files or of the pipeline. Runs in the command.
+Exact, from the boundaries of the turns (no frames), in a few matrix products; the definitions are those of NIST's md-eval
+and pyannote.metrics (DER) and of the DIHARD challenges (JER). Knows nothing of files or of the pipeline. Runs in the
+command.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,6 +66,105 @@ def diarization_error(
         skip_overlap: Leave out where two or more speakers of the reference talk at once.
 
     """
+    cells = _cells(reference, hypothesis, duration, uem, collar, skip_overlap)
+    return _components(cells.spoken, cells.said, cells.durations)
+
+
+@dataclass(frozen=True, slots=True)
+class JaccardError:
+    """How badly the speakers of a reference are found: the sum of ``1 - shared / united`` time over ``speakers``."""
+
+    error: float
+    speakers: int
+
+    @property
+    def rate(self) -> float:
+        """Mean over the speakers of the reference, from 0 to 1; with none of them: 0 if nobody was heard, else 1."""
+        return self.error / self.speakers if self.speakers else self.error
+
+
+def jaccard_error(
+    reference: Sequence[SpeakerTurn],
+    hypothesis: Sequence[SpeakerTurn],
+    *,
+    duration: float | None = None,
+    uem: Sequence[tuple[float, float]] | None = None,
+) -> JaccardError:
+    """Match speakers one to one so that the error is least (DIHARD; no collar, overlap counts); arguments as for DER."""
+    from scipy.optimize import linear_sum_assignment
+
+    cells = _cells(reference, hypothesis, duration, uem, 0.0, skip_overlap=False)
+    spoken, said = (side[side @ cells.durations > 0] for side in (cells.spoken, cells.said))
+    if not len(spoken):
+        return JaccardError(float(len(said) > 0), 0)
+    shared = (spoken * cells.durations) @ said.T.astype(np.float64)
+    united = (spoken @ cells.durations)[:, None] + (said @ cells.durations)[None, :] - shared
+    indices = shared / united
+    found = indices[linear_sum_assignment(indices, maximize=True)].sum()
+    return JaccardError(float(len(spoken) - found), len(spoken))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Where a hypothesis errs, for people to see.
+
+    ``errors``: (start_s, end_s, kind), kind being ``false_alarm``, ``missed`` or ``confusion``, in order of time.
+    ``matched``: the speaker of the reference for each speaker of the hypothesis that has one.
+    """
+
+    errors: list[tuple[float, float, str]]
+    matched: dict[str, str]
+
+
+def compare(
+    reference: Sequence[SpeakerTurn],
+    hypothesis: Sequence[SpeakerTurn],
+    *,
+    duration: float | None = None,
+    uem: Sequence[tuple[float, float]] | None = None,
+) -> Comparison:
+    """Find the places of the errors that DER counts; where there are several kinds at once, confusion is named first."""
+    from scipy.optimize import linear_sum_assignment
+
+    cells = _cells(reference, hypothesis, duration, uem, 0.0, skip_overlap=False)
+    together = (cells.spoken * cells.durations) @ cells.said.T.astype(np.float64)
+    pairs = [(r, h) for r, h in zip(*linear_sum_assignment(together, maximize=True), strict=True) if together[r, h] > 0]
+    correct = np.zeros(len(cells.durations), np.int64)
+    for r, h in pairs:
+        correct += cells.spoken[r] & cells.said[h]
+    here, there = cells.spoken.sum(axis=0), cells.said.sum(axis=0)
+    confused = np.minimum(here, there) > correct
+    kinds = np.select([confused, here > there, there > here], ["confusion", "missed", "false_alarm"], "")
+    errors: list[tuple[float, float, str]] = []
+    for kind, duration_s, start, end in zip(
+        kinds.tolist(), cells.durations.tolist(), cells.edges[:-1].tolist(), cells.edges[1:].tolist(), strict=True
+    ):
+        if kind and duration_s > 0:
+            if errors and errors[-1][1:] == (start, kind):
+                start = errors.pop()[0]
+            errors.append((start, end, kind))
+    names = _speakers(reference), _speakers(hypothesis)
+    return Comparison(errors, {names[1][h]: names[0][r] for r, h in pairs})
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Time cut at every boundary: ``edges`` (cells + 1,), scored seconds (cells,), activity (speakers, cells)."""
+
+    edges: NDArray[np.float64]
+    durations: NDArray[np.float64]
+    spoken: NDArray[np.bool_]
+    said: NDArray[np.bool_]
+
+
+def _cells(
+    reference: Sequence[SpeakerTurn],
+    hypothesis: Sequence[SpeakerTurn],
+    duration: float | None,
+    uem: Sequence[tuple[float, float]] | None,
+    collar: float,
+    skip_overlap: bool,
+) -> _Cells:
     sides = [[turn for turn in side if turn[1] > turn[0]] for side in (reference, hypothesis)]
     parts = _scored_parts(sides, duration, uem)
     bounds = [edge for start, end, _ in sides[0] for edge in (start, end)]
@@ -76,7 +176,12 @@ def diarization_error(
     scored = _painted(parts, edges) & ~_painted(collars, edges)
     if skip_overlap:
         scored &= spoken.sum(axis=0) < 2
-    return _components(spoken, said, np.where(scored, np.diff(edges), 0.0))
+    return _Cells(edges, np.where(scored, np.diff(edges), 0.0), spoken, said)
+
+
+def _speakers(turns: Sequence[SpeakerTurn]) -> list[str]:
+    """In the order of the rows of ``_activity``."""
+    return list(dict.fromkeys(speaker for start, end, speaker in turns if end > start))
 
 
 def _scored_parts(

@@ -67,6 +67,36 @@ class EmbeddingModel(ABC):
         """
 
 
+class SplitEmbeddingModel(EmbeddingModel):
+    """An embedding model of two parts: a trunk that does the work and knows nothing of speakers, and a cheap pooling.
+
+    What the trunk gives is small enough to be kept. ``pool(trunk(waveforms), weights, active, samples)`` is bit for bit
+    what calling the model gives, unless all weights of a stretch of audio are 0.
+    """
+
+    @abstractmethod
+    def trunk(self, waveforms: FloatArray) -> FloatArray:
+        """Run the trunk: (batch, samples) to (batch, rows, channels)."""
+
+    @abstractmethod
+    def pool(self, trunk: FloatArray, weights: FloatArray, active: BoolArray, samples: int) -> FloatArray:
+        """Embed from what ``trunk`` gave for windows of that many samples; otherwise as calling the model."""
+
+
+def embed_clean(model: EmbeddingModel, waveforms: FloatArray, masks: BoolArray) -> FloatArray:
+    """Embed each speaker from the frames of ``masks`` (batch, frames, speakers) alone, of (batch, samples).
+
+    A model with a method ``clean`` of the same arguments does it as it knows best; any other takes the masks as weights.
+    Returns (batch, speakers, dimension), rows of NaN for speakers without frames.
+    """
+    own = getattr(model, "clean", None)
+    if own is not None:
+        result: FloatArray = own(waveforms, masks)
+        return result
+    active: BoolArray = np.any(masks, axis=1)
+    return model(waveforms, masks.astype(np.float32), active)
+
+
 def no_embeddings(active: BoolArray, dimension: int) -> FloatArray:
     """Result of an embedding model before any row is known: (batch, speakers, dimension) of NaN."""
     return np.full((*active.shape, dimension), np.nan, dtype=np.float32)

@@ -1,103 +1,115 @@
-"""GE2E, the built-in speaker encoder, with its mel front-end.
+"""GE2E, the built-in speaker encoder: its mel front-end, its partials, and the pooling that makes it overlap-aware.
 
-What is here: a 3-layer LSTM on 1.6 s of 40 mel bands (Wan et al. 2018, "Generalized end-to-end loss for speaker
-verification", as Resemblyzer trained it), and the pooling that makes it overlap-aware: a chunk is cut into partials,
-each goes through the network once, and a speaker's embedding is the mean of the partials by the speaker's weights.
-Where the weights come from is unknown here. The embedding stage runs it.
+What is here: a chunk is cut into partials of 1.6 s, each goes through the network once (Wan et al. 2018, "Generalized
+end-to-end loss for speaker verification", as Resemblyzer trained it), and a speaker's embedding is the mean of the partials
+by the speaker's weights; for the adaptive clustering, partials are cut from a speaker's clean speech alone. NumPy alone: what
+runs the network (``ge2e_torch``, ``ge2e_openvino``) and where its weights come from are unknown here. The embedding stage
+runs it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
 from numpy.typing import NDArray
-from torch import nn
 
-from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray, no_embeddings
-from diart_mp.models.inference import as_tensor, batch_invariant
+from diart_mp.models.base import BoolArray, FloatArray, SplitEmbeddingModel, no_embeddings
 
-_SAMPLE_RATE = 16000
-_DIMENSION = 256
-_FFT, _HOP, _BANDS = 400, 160, 40  # samples, samples, mel bands
-_PARTIAL = 160  # mel frames of a partial: 1.6 s
+SAMPLE_RATE = 16_000
+DIMENSION = 256
+FFT, HOP, BANDS = 400, 160, 40  # samples, samples, mel bands
+PARTIAL = 160  # mel frames of a partial: 1.6 s
 _STRIDE = 77  # mel frames from one partial to the next: 1.3 partials per second
 _MIN_COVERAGE = 0.75  # share of the last partial that has to be audio
-_CPU_ROWS = 16  # partials per pass on a CPU: most of what a batch gains, in bounded memory
-_TRIED_ROWS = (2, 3, 5, 8, 16)  # passes of these many partials have to agree to the bit
+_LEVEL = 1e-3  # mean power of clean speech: -30 dBFS, to which the training data were brought
+_SILENCE = 1e-10  # mean power below which there is nothing to be embedded: -100 dBFS
+
+
+class Encoder(Protocol):
+    """What runs the network.
+
+    Attributes:
+        batch_invariant: a partial's numbers do not depend on what else is encoded with it.
+
+    """
+
+    batch_invariant: bool
+
+    def __call__(self, waveforms: Sequence[FloatArray], starts: Sequence[Sequence[int]]) -> FloatArray:
+        """Encode partials: for each waveform (samples,) those that begin at the mel frames `starts`.
+
+        Returns:
+            (all partials, 256), waveform after waveform, not normalised.
+
+        """
 
 
 def mel_basis() -> FloatArray:
     """Slaney's mel filters, (40, 201): triangles of unit area, linear below 1 kHz and logarithmic above."""
     hertz_per_mel, log_step, corner = 200 / 3, np.log(6.4) / 27, 15.0  # the corner, in mels, is 1 kHz
-    top = corner + np.log(_SAMPLE_RATE / 2 / 1000) / log_step
-    mels = np.linspace(0, top, _BANDS + 2)
+    top = corner + np.log(SAMPLE_RATE / 2 / 1000) / log_step
+    mels = np.linspace(0, top, BANDS + 2)
     edges = np.where(mels < corner, mels * hertz_per_mel, 1000 * np.exp((mels - corner) * log_step))
-    bins = np.linspace(0, _SAMPLE_RATE / 2, _FFT // 2 + 1)
+    bins = np.linspace(0, SAMPLE_RATE / 2, FFT // 2 + 1)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     triangles = np.maximum(0, np.minimum(rising, falling))
     return (triangles * (2 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
 
 
+class MelFrontEnd:
+    """Mel power of a waveform, in NumPy: frames of 400 samples every 160, a periodic Hann window, no logarithm.
+
+    The transform is two matrix products: a frame is folded at its middle, so that cosines meet its even half and sines its
+    odd half. For so short a frame that is twice as fast as a fast Fourier transform.
+    """
+
+    def __init__(self) -> None:
+        half = FFT // 2
+        angles = 2 * np.pi / FFT * np.outer(np.arange(half + 1), np.arange(half + 1))
+        self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)).astype(np.float32)
+        self._cosines = np.cos(angles).astype(np.float32)
+        self._sines = np.sin(angles[1:-1]).astype(np.float32)
+        self._basis = np.ascontiguousarray(mel_basis().T)
+
+    def __call__(self, waveform: FloatArray, starts: Sequence[int]) -> FloatArray:
+        """Cut the mel frames of a waveform (samples,) into (partials, 160, 40); beyond its ends there is silence."""
+        first, last = min(starts), max(starts) + PARTIAL
+        begin, end = first * HOP - FFT // 2, (last - 1) * HOP + FFT // 2
+        padded = np.pad(waveform[max(0, begin) : end], (max(0, -begin), max(0, end - len(waveform))))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP] * self._window
+        mel = self._power(frames) @ self._basis
+        return np.stack([mel[start - first : start - first + PARTIAL] for start in starts])
+
+    def _power(self, frames: FloatArray) -> FloatArray:
+        """Squared magnitudes of the spectrum: (frames, 400) to (frames, 201)."""
+        half = FFT // 2
+        even, mirrored = frames[:, : half + 1].copy(), frames[:, :half:-1]
+        even[:, 1:-1] += mirrored
+        real = even @ self._cosines
+        imaginary = (frames[:, 1:half] - mirrored) @ self._sines
+        power: FloatArray = real * real + imaginary * imaginary
+        return power
+
+
 def partial_starts(samples: int) -> list[int]:
     """First mel frames of the partials of a chunk: 0, 77, 154 ..., the last one at least 75 % audio; never none."""
-    frames = -(-(samples + 1) // _HOP)
-    starts = list(range(0, max(1, frames - _PARTIAL + _STRIDE + 1), _STRIDE))
-    coverage = (samples - starts[-1] * _HOP) / (_PARTIAL * _HOP)
+    frames = -(-(samples + 1) // HOP)
+    starts = list(range(0, max(1, frames - PARTIAL + _STRIDE + 1), _STRIDE))
+    coverage = (samples - starts[-1] * HOP) / (PARTIAL * HOP)
     return starts[:-1] if coverage < _MIN_COVERAGE and len(starts) > 1 else starts
 
 
-def partial_weights(weights: FloatArray, samples: int) -> NDArray[np.float64]:
+def partial_weights(weights: FloatArray, samples: int, starts: Sequence[int] | None = None) -> NDArray[np.float64]:
     """Mean weight of each speaker over each partial: (frames, speakers) to (partials, speakers)."""
-    frames, seconds = len(weights), samples / _SAMPLE_RATE
+    frames, seconds = len(weights), samples / SAMPLE_RATE
     means = []
-    for start in partial_starts(samples):
+    for start in partial_starts(samples) if starts is None else starts:
         low = round(0.01 * start / seconds * frames)
         high = round((0.01 * start + 1.6) / seconds * frames)
         means.append(weights[low : max(high, low + 1)].mean(axis=0, dtype=np.float64))
     return np.stack(means)
-
-
-class Encoder(nn.Module):
-    """The network; its parameters have the names of the published weights."""
-
-    mel: torch.Tensor
-    window: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(_BANDS, _DIMENSION, 3, batch_first=True)
-        self.linear = nn.Linear(_DIMENSION, _DIMENSION)
-        self.register_buffer("mel", torch.from_numpy(mel_basis()), persistent=False)
-        self.register_buffer("window", torch.hann_window(_FFT), persistent=False)
-
-    def spectrogram(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Mel power of a waveform (samples,), centred with zeros: (1 + samples // 160, 40)."""
-        spectrum = torch.stft(
-            waveform, _FFT, _HOP, window=self.window, center=True, pad_mode="constant", return_complex=True
-        )
-        return (self.mel @ (spectrum.real**2 + spectrum.imag**2)).T
-
-    def partials(self, waveform: torch.Tensor, starts: list[int]) -> torch.Tensor:
-        """Cut the mel frames of a waveform (samples,), padded to the last partial, into (partials, 160, 40)."""
-        missing = (starts[-1] + _PARTIAL) * _HOP - len(waveform)
-        mel = self.spectrogram(F.pad(waveform, (0, max(0, missing))))
-        return torch.stack([mel[start : start + _PARTIAL] for start in starts])
-
-    def last_hidden(self, partials: torch.Tensor) -> torch.Tensor:
-        """Last hidden state of the last layer: (partials, 160, 40) to (partials, 256).
-
-        A single partial goes in twice: a product with one row is summed in another order than one with more.
-        """
-        rows = partials.expand(2, -1, -1) if len(partials) == 1 else partials
-        hidden: torch.Tensor = self.lstm(rows)[1][0][-1]
-        return hidden[: len(partials)]
-
-    def project(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Map (partials, 256) to embeddings that are not normalised yet, each row by itself (see `last_hidden`)."""
-        return torch.cat([F.relu(self.linear(row)) for row in torch.split(hidden, 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,61 +121,82 @@ class _Plan:
     needed: BoolArray
 
 
-class BuiltinEmbedding(EmbeddingModel):
+class BuiltinEmbedding(SplitEmbeddingModel):
     """GE2E as a stage runs it: all partials of a batch go through the network together.
 
-    On a CPU a chunk's embeddings are the same bits in any batch: where the processor's kernels do not keep that (it
-    is tried at construction), and with `reproducible` on any device, chunks are embedded one by one.
-
     Args:
-        weights: parameters by their name in the checkpoint.
-        device: device as torch names it.
-        reproducible: embed chunks one by one.
+        encoder: what runs the network.
+        reproducible: embed chunks one by one, as is done where the encoder's numbers depend on the batch.
 
     """
 
-    sample_rate = _SAMPLE_RATE
-    dimension = _DIMENSION
+    sample_rate = SAMPLE_RATE
+    dimension = DIMENSION
 
-    def __init__(self, weights: Mapping[str, FloatArray], device: str = "cpu", *, reproducible: bool = False) -> None:
-        self._device = device
-        self._net = Encoder().eval()
-        self._net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-        self._net.to(device)
-        self._one_by_one = reproducible
-        if device == "cpu" and not reproducible:
-            with torch.inference_mode():
-                self._one_by_one = not batch_invariant(self._net.last_hidden, (_PARTIAL, _BANDS), _TRIED_ROWS)
+    def __init__(self, encoder: Encoder, *, reproducible: bool = False) -> None:
+        self._encoder = encoder
+        self._one_by_one = reproducible or not encoder.batch_invariant
 
     def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
         """Embed (batch, samples) for the active ones of (batch, speakers); rows have unit length or are NaN."""
-        result = no_embeddings(active, _DIMENSION)
+        result = no_embeddings(active, DIMENSION)
         plans = [_plan(int(b), weights[b], active[b], waveforms.shape[1]) for b in np.flatnonzero(active.any(axis=1))]
         plans = [plan for plan in plans if plan.needed.any()]
         groups = [[plan] for plan in plans] if self._one_by_one else [plans] if plans else []
-        with torch.inference_mode():
-            for group in groups:
-                rows = self._encode(waveforms, group)
-                for plan in group:
-                    count = int(plan.needed.sum())
-                    result[plan.chunk] = _pool(rows[:count], plan, active[plan.chunk])
-                    rows = rows[count:]
+        for group in groups:
+            rows = self._encode(waveforms, group)
+            for plan in group:
+                count = int(plan.needed.sum())
+                result[plan.chunk] = pool(rows[:count], plan.weights[plan.needed], active[plan.chunk])
+                rows = rows[count:]
+        return result
+
+    def trunk(self, waveforms: FloatArray) -> FloatArray:
+        """Embeddings of all partials: (batch, samples) to (batch, partials, 256); rows have unit length."""
+        count = len(partial_starts(waveforms.shape[1]))
+        plans = [_Plan(b, np.zeros((count, 0)), np.ones(count, np.bool_)) for b in range(len(waveforms))]
+        groups = [[plan] for plan in plans] if self._one_by_one else [plans] if plans else []
+        rows = [self._encode(waveforms, group) for group in groups]
+        return np.concatenate([np.zeros((0, DIMENSION), np.float32), *rows]).reshape(-1, count, DIMENSION)
+
+    def pool(self, trunk: FloatArray, weights: FloatArray, active: BoolArray, samples: int) -> FloatArray:
+        """See the base class."""
+        result = no_embeddings(active, DIMENSION)
+        for b in np.flatnonzero(active.any(axis=1)):
+            plan = _plan(int(b), weights[b], active[b], samples)
+            result[b] = pool(trunk[b][plan.needed], plan.weights[plan.needed], active[b])
+        return result
+
+    def clean(self, waveforms: FloatArray, masks: BoolArray) -> FloatArray:
+        """Embed (batch, samples) from the frames of (batch, frames, speakers) alone, as if there were no others.
+
+        So a partial never holds two people, and short turns count. Rows have unit length or are NaN.
+        """
+        result = np.full((len(masks), masks.shape[2], DIMENSION), np.nan, dtype=np.float32)
+        pieces = [
+            (chunk, speaker, speech)
+            for chunk in range(len(masks))
+            for speaker in np.flatnonzero(masks[chunk].any(axis=0)).tolist()
+            if (speech := clean_waveform(waveforms[chunk], masks[chunk, :, speaker])) is not None
+        ]
+        groups = [[piece] for piece in pieces] if self._one_by_one else [pieces] if pieces else []
+        for group in groups:
+            starts = [_clean_starts(len(speech)) for *_, speech in group]
+            rows = unit_rows(self._encoder([speech for *_, speech in group], starts))
+            for (chunk, speaker, _), own in zip(group, starts, strict=True):
+                mean = rows[: len(own)].mean(axis=0, dtype=np.float64)
+                rows = rows[len(own) :]
+                with np.errstate(invalid="ignore"):
+                    result[chunk, speaker] = mean / np.linalg.norm(mean)
         return result
 
     def _encode(self, waveforms: FloatArray, plans: list[_Plan]) -> FloatArray:
         """Embeddings of all needed partials, chunk after chunk, each of unit length: (partials, 256)."""
         starts = np.array(partial_starts(waveforms.shape[1]))
-        cut = [
-            self._net.partials(as_tensor(waveforms[plan.chunk], self._device), starts[plan.needed].tolist())
-            for plan in plans
-        ]
-        rows = torch.cat(cut)
-        size = _CPU_ROWS if self._device == "cpu" else len(rows)
-        hidden = torch.cat([self._net.last_hidden(block) for block in torch.split(rows, size)])
-        embeddings: FloatArray = self._net.project(hidden).cpu().numpy()
-        with np.errstate(invalid="ignore"):
-            embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-        return embeddings
+        rows = self._encoder(
+            [waveforms[plan.chunk] for plan in plans], [starts[plan.needed].tolist() for plan in plans]
+        )
+        return unit_rows(rows)
 
 
 def _plan(chunk: int, weights: FloatArray, active: BoolArray, samples: int) -> _Plan:
@@ -172,13 +205,41 @@ def _plan(chunk: int, weights: FloatArray, active: BoolArray, samples: int) -> _
     return _Plan(chunk, means, np.any(means[:, active] > 0, axis=1))
 
 
-def _pool(partials: FloatArray, plan: _Plan, active: BoolArray) -> FloatArray:
-    """Weighted mean of the needed partials for each active speaker, at unit length; (speakers, 256)."""
-    result = no_embeddings(active, _DIMENSION)
+def clean_waveform(waveform: FloatArray, mask: BoolArray) -> FloatArray | None:
+    """The samples of the frames of ``mask`` (frames,) one after the other, at the level of the training data.
+
+    What is shorter than a partial is repeated. None where nothing can be heard.
+    """
+    hops = len(waveform) // HOP
+    at = np.minimum(((np.arange(hops) + 0.5) * len(mask) / max(1, hops)).astype(np.intp), len(mask) - 1)
+    speech = waveform[: hops * HOP].reshape(hops, HOP)[mask[at]].ravel()
+    power = float(np.square(speech, dtype=np.float64).mean()) if speech.size else 0.0
+    if power < _SILENCE:
+        return None
+    return np.resize(speech, max(speech.size, PARTIAL * HOP)) * np.float32(np.sqrt(_LEVEL / power))
+
+
+def _clean_starts(samples: int) -> list[int]:
+    """First mel frames of the partials of clean speech: spread evenly, about as dense as those of a chunk."""
+    last = samples // HOP - PARTIAL
+    starts: list[int] = np.linspace(0, last, round(last / _STRIDE) + 1).astype(np.intp).tolist()
+    return starts
+
+
+def unit_rows(rows: FloatArray) -> FloatArray:
+    """Each row at unit length; NaN where a row is 0."""
+    with np.errstate(invalid="ignore"):
+        unit: FloatArray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+def pool(partials: FloatArray, weights: NDArray[np.float64], active: BoolArray) -> FloatArray:
+    """Weighted mean of partials (partials, 256) for each active speaker, at unit length; (speakers, 256)."""
+    result = no_embeddings(active, DIMENSION)
     for speaker in np.flatnonzero(active):
-        weights = plan.weights[plan.needed, speaker]
-        kept = weights > 0  # a weight of 0 adds nothing, even where the partial itself has no embedding
+        own = weights[:, speaker]
+        kept = own > 0  # a weight of 0 adds nothing, even where the partial itself has no embedding
         with np.errstate(invalid="ignore"):
-            mean = (weights[kept, None] * partials[kept]).sum(axis=0) / weights[kept].sum()
+            mean = (own[kept, None] * partials[kept]).sum(axis=0) / own[kept].sum()
             result[speaker] = mean / np.linalg.norm(mean)
     return result

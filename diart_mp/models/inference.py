@@ -1,9 +1,7 @@
-"""What the torch models share: devices, arrays to tensors, and whether a batch changes the numbers.
+"""What the torch models share: devices, and arrays to tensors.
 
 What is here: small helpers on torch. Which model runs is unknown here. Runs in the stages that run a model.
 """
-
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -40,13 +38,3 @@ def resolve_device(name: str) -> str:
 def as_tensor(array: FloatArray, device: str) -> torch.Tensor:
     """Float32 tensor of `array` on `device`; read-only arrays (views of shared memory) are copied."""
     return torch.from_numpy(np.require(array, np.float32, ["C", "W"])).to(device)
-
-
-def batch_invariant(run: Callable[[torch.Tensor], torch.Tensor], item: Sequence[int], sizes: Sequence[int]) -> bool:
-    """Whether `run` gives an item the same bits in batches of all `sizes`, whatever its place in the batch.
-
-    Matrix kernels are chosen by shape, and on some processors a batch of 2 is summed in another order than one of 5.
-    """
-    noise = torch.randn((max(sizes), *item), generator=torch.Generator().manual_seed(0))
-    whole = run(noise)
-    return all(torch.equal(run(noise[-size:]), whole[-size:]) for size in sizes)

@@ -10,10 +10,17 @@ from pathlib import Path
 from diart_mp.errors import ModelError
 from diart_mp.models.base import EmbeddingModel, SegmentationModel
 from diart_mp.models.reference import Form, ModelReference, check
+from diart_mp.precision import Precision
 
 
 def load_segmentation(
-    reference: str, *, device: str = "cpu", token: str | None = None, threads: int = 1, reproducible: bool = False
+    reference: str,
+    *,
+    device: str = "cpu",
+    token: str | None = None,
+    threads: int = 1,
+    reproducible: bool = False,
+    precision: Precision = Precision.EXACT,
 ) -> SegmentationModel:
     """Load the segmentation model that `reference` names.
 
@@ -23,6 +30,7 @@ def load_segmentation(
         token: access token of the hub; None for ``HF_TOKEN`` or the stored one.
         threads: threads of this process that one operation may use.
         reproducible: keep a chunk's numbers the same in any batch on any device (on a CPU they always are).
+        precision: whether the built-in model may take shortcuts on a CPU.
 
     Raises:
         ModelError: no such model or device, or a model that cannot be read.
@@ -38,11 +46,18 @@ def load_segmentation(
 
         return load_custom_segmentation(parsed.name, _device_of_custom(device, threads))
     if parsed.form is Form.BUILTIN:
-        device = prepare_torch(device, threads)
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.pyannet import BuiltinSegmentation
 
-        return BuiltinSegmentation(load_weights("segmentation"), device, reproducible=reproducible)
+        if _takes_openvino(device):
+            from diart_mp.models.pyannet_openvino import OpenVinoPyanNet
+
+            graph = OpenVinoPyanNet(load_weights("segmentation"), threads=threads, precision=precision)
+            return BuiltinSegmentation(graph, reproducible=reproducible)
+        device = prepare_torch(device, threads)
+        from diart_mp.models.pyannet_torch import TorchPyanNet
+
+        return BuiltinSegmentation(TorchPyanNet(load_weights("segmentation"), device), reproducible=reproducible)
     checkpoint = _checkpoint(parsed, token)  # what is missing is known before torch is imported (2 s)
     device = prepare_torch(device, threads)
     from diart_mp.models.pyannote import PyannoteSegmentation
@@ -51,7 +66,13 @@ def load_segmentation(
 
 
 def load_embedding(
-    reference: str, *, device: str = "cpu", token: str | None = None, threads: int = 1, reproducible: bool = False
+    reference: str,
+    *,
+    device: str = "cpu",
+    token: str | None = None,
+    threads: int = 1,
+    reproducible: bool = False,
+    precision: Precision = Precision.EXACT,
 ) -> EmbeddingModel:
     """Load the embedding model that `reference` names; arguments and errors as for `load_segmentation`."""
     parsed = check(reference)
@@ -64,16 +85,28 @@ def load_embedding(
 
         return load_custom_embedding(parsed.name, _device_of_custom(device, threads))
     if parsed.form is Form.BUILTIN:
-        device = prepare_torch(device, threads)
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.ge2e import BuiltinEmbedding
 
-        return BuiltinEmbedding(load_weights("embedding"), device, reproducible=reproducible)
+        if _takes_openvino(device):
+            from diart_mp.models.ge2e_openvino import OpenVinoEncoder
+
+            encoder = OpenVinoEncoder(load_weights("embedding"), threads=threads, precision=precision)
+            return BuiltinEmbedding(encoder, reproducible=reproducible)
+        device = prepare_torch(device, threads)
+        from diart_mp.models.ge2e_torch import TorchEncoder
+
+        return BuiltinEmbedding(TorchEncoder(load_weights("embedding"), device), reproducible=reproducible)
     checkpoint = _checkpoint(parsed, token)  # what is missing is known before torch is imported (2 s)
     device = prepare_torch(device, threads)
     from diart_mp.models.pyannote import PyannoteEmbedding
 
     return PyannoteEmbedding(checkpoint, device, reproducible=reproducible)
+
+
+def _takes_openvino(device: str) -> bool:
+    """Whether a built-in model runs on OpenVINO: on CPUs, where it is installed. Torch is imported elsewhere (2 s)."""
+    return device == "cpu" and find_spec("openvino") is not None
 
 
 def prepare_torch(device: str, threads: int) -> str:

@@ -1,165 +1,83 @@
-"""PyanNet, the built-in segmentation network, in plain torch.
+"""PyanNet, the built-in segmentation model, whatever runs its network.
 
-What is here: SincNet (stride 10), bidirectional LSTM layers, two linear layers and a sigmoid head, with the
-names of pyannote.audio's checkpoints (Bredin & Laurent 2021, "End-to-end speaker segmentation"). Where the
-weights come from is unknown here. The segmentation stage runs it.
+What is here: the sinc filters and the order in which chunks go through the network (Bredin & Laurent 2021, "End-to-end speaker
+segmentation"). NumPy alone: the networks are in ``pyannet_torch`` and ``pyannet_openvino``, and where weights come from is
+unknown. The segmentation stage runs it.
 """
 
-import math
-from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
-from torch import nn
 
 from diart_mp.errors import ModelError
 from diart_mp.models.base import FloatArray, SegmentationModel
-from diart_mp.models.inference import as_tensor, batch_invariant
 
-_SAMPLE_RATE = 16000
+SAMPLE_RATE = 16_000
+LSTM_LAYERS = 4
+LSTM_SIZE = 128  # per direction
+SINC_STRIDE = 10  # samples
 _MIN_SAMPLES = 1261  # two frames, what the normalisation of frames needs
-_CPU_BLOCK = 4  # chunks per pass: takes a third off a chunk's time on one core, and more gains nothing
-_KERNEL = 251  # samples of a sinc filter
-_MIN_HZ = 50.0  # lowest cut-off frequency, and least band width
+SINC_KERNEL = 251  # samples of a sinc filter
+SINC_MIN_HZ = 50.0  # lowest cut-off frequency, and least band width
 
 
-class SincFilters(nn.Module):
-    """Band-pass filters of a learned lower edge and width: 40 even (cosine) and 40 odd (sine) ones.
+class Network(Protocol):
+    """What runs the network."""
 
+    def __call__(self, waveforms: FloatArray) -> FloatArray:
+        """Score (batch, samples): (batch, frames, speakers)."""
+
+    def chunks_per_pass(self, samples: int) -> int:
+        """Most chunks of that length that one call should have: a chunk's numbers must not depend on the others on a CPU."""
+
+
+def sinc_filters(low_hz: FloatArray, band_hz: FloatArray) -> FloatArray:
+    """Band-pass filters of a learned lower edge and width, (pairs, 1) each: even (cosine) ones, then odd (sine) ones.
+
+    All in float32, in the order in which the network was trained with them: the steps that follow amplify differences.
     Source: Pariente et al. 2020, "Filterbank design for end-to-end speech separation".
+
+    Returns:
+        (2 * pairs, 1, 251).
+
     """
-
-    window_: torch.Tensor
-    n_: torch.Tensor
-
-    def __init__(self, pairs: int = 40) -> None:
-        super().__init__()
-        half = _KERNEL // 2
-        self.low_hz_ = nn.Parameter(torch.zeros(pairs, 1))
-        self.band_hz_ = nn.Parameter(torch.zeros(pairs, 1))
-        self.register_buffer("window_", torch.from_numpy(np.hamming(_KERNEL)[:half]).float())
-        self.register_buffer("n_", 2 * math.pi * (torch.arange(-half, 0.0).view(1, -1) / _SAMPLE_RATE))
-
-    def filters(self) -> torch.Tensor:
-        """Compute the filters, (2 * pairs, 1, 251)."""
-        low = _MIN_HZ + self.low_hz_.abs()
-        high = torch.clamp(low + _MIN_HZ + self.band_hz_.abs(), _MIN_HZ, _SAMPLE_RATE / 2)
-        phase_low, phase_high, width = low @ self.n_, high @ self.n_, 2 * (high - low)
-        even = (phase_high.sin() - phase_low.sin()) / (self.n_ / 2) * self.window_
-        odd = (phase_low.cos() - phase_high.cos()) / (self.n_ / 2) * self.window_
-        cosine = torch.cat([even, width, even.flip(1)], dim=1)
-        sine = torch.cat([odd, torch.zeros_like(width), -odd.flip(1)], dim=1)
-        return (torch.cat([cosine, sine]) / torch.cat([width, width])).unsqueeze(1)
-
-
-class SincConv(nn.Module):
-    """Convolution of a waveform with the sinc filters, which are computed once per load."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.filterbank = SincFilters()
-        self._filters: torch.Tensor | None = None
-
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Filter (batch, 1, samples) into (batch, 80, (samples - 251) // 10 + 1)."""
-        if self._filters is None:
-            self._filters = self.filterbank.filters()
-        return F.conv1d(waveforms, self._filters, stride=10)
-
-
-class SincNet(nn.Module):
-    """Waveform to 60 features per frame of 270 samples; each chunk and channel is normalised by itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wav_norm1d = nn.InstanceNorm1d(1, affine=True)
-        self.conv1d = nn.ModuleList([SincConv(), nn.Conv1d(80, 60, 5), nn.Conv1d(60, 60, 5)])
-        self.norm1d = nn.ModuleList([nn.InstanceNorm1d(n, affine=True) for n in (80, 60, 60)])
-
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Turn (batch, 1, samples) into (batch, 60, frames)."""
-        out: torch.Tensor = self.wav_norm1d(waveforms)
-        for layer, (conv, norm) in enumerate(zip(self.conv1d, self.norm1d, strict=True)):
-            out = conv(out)
-            if layer == 0:
-                out = out.abs()
-            out = F.leaky_relu(norm(F.max_pool1d(out, 3)))
-        return out
-
-
-class PyanNet(nn.Module):
-    """The whole network; its parameters have the names that pyannote.audio's checkpoints use."""
-
-    def __init__(self, layers: int = 4, speakers: int = 3) -> None:
-        super().__init__()
-        self.sincnet = SincNet()
-        self.lstm = nn.LSTM(60, 128, layers, bidirectional=True, batch_first=True)
-        self.linear = nn.ModuleList([nn.Linear(256, 128), nn.Linear(128, 128)])
-        self.classifier = nn.Linear(128, speakers)
-
-    def recurrent(self, features: torch.Tensor) -> torch.Tensor:
-        """Turn (batch, frames, 60) into (batch, frames, 256)."""
-        out: torch.Tensor = self.lstm(features)[0]
-        return out
-
-    def head(self, frames: torch.Tensor) -> torch.Tensor:
-        """Turn (batch, frames, 256) into scores (batch, frames, speakers)."""
-        for linear in self.linear:
-            frames = F.leaky_relu(linear(frames))
-        return torch.sigmoid(self.classifier(frames))
-
-    def forward(self, waveforms: torch.Tensor, each: int = 1) -> torch.Tensor:
-        """Score (batch, samples). All but the LSTM takes `each` chunks at a time, as its sums depend on the shape."""
-        features = torch.cat([self.sincnet(part.unsqueeze(1)) for part in torch.split(waveforms, each)])
-        frames = self.recurrent(features.transpose(1, 2))
-        return torch.cat([self.head(part) for part in torch.split(frames, each)])
+    half, number = SINC_KERNEL // 2, np.float32
+    window = np.hamming(SINC_KERNEL)[:half].astype(np.float32)
+    angles = number(2 * np.pi) * (np.arange(-half, 0, dtype=np.float32) / number(SAMPLE_RATE))[None]
+    low = number(SINC_MIN_HZ) + np.abs(low_hz)
+    high = np.clip(low + number(SINC_MIN_HZ) + np.abs(band_hz), number(SINC_MIN_HZ), number(SAMPLE_RATE / 2))
+    phase_low, phase_high, width = low * angles, high * angles, 2 * (high - low)
+    even = (np.sin(phase_high) - np.sin(phase_low)) / (angles / 2) * window
+    odd = (np.cos(phase_low) - np.cos(phase_high)) / (angles / 2) * window
+    cosine = np.concatenate([even, width, even[:, ::-1]], axis=1)
+    sine = np.concatenate([odd, np.zeros_like(width), -odd[:, ::-1]], axis=1)
+    filters: FloatArray = np.concatenate([cosine, sine]) / np.concatenate([width, width])
+    return filters[:, None]
 
 
 class BuiltinSegmentation(SegmentationModel):
     """PyanNet as a stage runs it: 80,000 samples give (293, 3) scores.
 
-    On a CPU a chunk's scores are the same bits in any batch: where the processor's kernels do not keep that (it is
-    tried at the first call with a new length of chunk), and with `reproducible` on any device, chunks are scored one
-    by one.
+    On a CPU a chunk's scores are the same bits in any batch, and with `reproducible` on any device.
 
     Args:
-        weights: parameters by their name in the checkpoint.
-        device: device as torch names it.
+        network: what runs the network.
         reproducible: score chunks one by one.
 
     """
 
-    sample_rate = _SAMPLE_RATE
+    sample_rate = SAMPLE_RATE
     duration = 5.0
 
-    def __init__(self, weights: Mapping[str, FloatArray], device: str = "cpu", *, reproducible: bool = False) -> None:
-        self._device = device
+    def __init__(self, network: Network, *, reproducible: bool = False) -> None:
+        self._network = network
         self._reproducible = reproducible
-        self._net = PyanNet().eval()
-        self._net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-        self._net.to(device)
-        self._cpu_blocks: dict[int, int] = {}  # chunks per pass, by samples per chunk
 
     def __call__(self, waveforms: FloatArray) -> FloatArray:
         """Score (batch, samples); ModelError where a chunk is shorter than two frames."""
-        if waveforms.shape[1] < _MIN_SAMPLES:
-            msg = f"a chunk of {waveforms.shape[1]} samples is too short for segmentation, which needs {_MIN_SAMPLES}"
-            raise ModelError(msg)
-        with torch.inference_mode():
-            size = self._chunks_per_pass(waveforms)
-            each = 1 if self._device == "cpu" else size
-            blocks = [as_tensor(waveforms[i : i + size], self._device) for i in range(0, len(waveforms), size)]
-            return np.concatenate([self._net(block, each).cpu().numpy() for block in blocks])
-
-    def _chunks_per_pass(self, waveforms: FloatArray) -> int:
-        if self._reproducible:
-            return 1
         samples = waveforms.shape[1]
-        if self._device != "cpu":
-            return len(waveforms)
-        if samples not in self._cpu_blocks:
-            frames = self._net.sincnet(torch.zeros(1, 1, samples)).shape[2]
-            steady = batch_invariant(self._net.recurrent, (frames, 60), range(1, _CPU_BLOCK + 1))
-            self._cpu_blocks[samples] = _CPU_BLOCK if steady else 1
-        return self._cpu_blocks[samples]
+        if samples < _MIN_SAMPLES:
+            msg = f"a chunk of {samples} samples is too short for segmentation, which needs {_MIN_SAMPLES}"
+            raise ModelError(msg)
+        size = 1 if self._reproducible else self._network.chunks_per_pass(samples)
+        return np.concatenate([self._network(waveforms[i : i + size]) for i in range(0, len(waveforms), size)])

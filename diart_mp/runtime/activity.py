@@ -5,6 +5,7 @@ microseconds). When the process dies the supervisor reads the file; the next pro
 by one, so that from the second death on the culprit stands alone. Runs in stages (writer) and the supervisor (reader).
 """
 
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,22 +22,36 @@ class Activity:
 
     def __init__(self, path: Path) -> None:
         self.suspects = frozenset(read_activity(path))
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._map: mmap.mmap | None = _mapped(path)
 
     def begin(self, chunks: Sequence[ChunkId]) -> None:
         """``chunks`` are about to be processed."""
-        data = msgpack.packb([list(chunk) for chunk in chunks])
-        os.pwrite(self._file, len(data).to_bytes(_LENGTH, "little") + data, 0)
+        data = msgpack.packb(chunks)[: _MAX_BYTES - _LENGTH]
+        if self._map is not None:
+            self._map[:_LENGTH] = bytes(_LENGTH)  # none of it counts until all of it is there
+            self._map[_LENGTH : _LENGTH + len(data)] = data
+            self._map[:_LENGTH] = len(data).to_bytes(_LENGTH, "little")
 
     def end(self) -> None:
         """They are done."""
-        os.pwrite(self._file, bytes(_LENGTH), 0)
+        if self._map is not None:
+            self._map[:_LENGTH] = bytes(_LENGTH)
 
     def close(self) -> None:
         """Close the file; idempotent."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
+        if self._map is not None:
+            self._map.close()
+        self._map = None
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """The file at ``path`` in memory: what is written there outlives the process, and costs no system call."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, bytes(_MAX_BYTES), 0)  # a full disk is found out now, not by a bus error later
+        return mmap.mmap(descriptor, _MAX_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def activity_file(directory: Path, stage: str, replica: int) -> Path:

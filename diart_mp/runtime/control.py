@@ -6,6 +6,7 @@ Without a supervisor (a stage started by systemd, say) nothing is sent and nothi
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -16,9 +17,11 @@ import zmq
 from diart_mp import __version__
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import pack_control, unpack_control
-from diart_mp.transport.link import make_socket
+from diart_mp.transport.link import make_socket, readable
 
 BEAT_S = 0.1
+_GATHER_S = 0.05  # within which results are told together
+_MOST_GATHERED = 100
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,6 +53,8 @@ class StageControl:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.progress = Progress()
+        self._gathered: list[dict[str, Any]] = []
+        self._told_at = -_GATHER_S  # monotonic s
         self.socket = self._connect("") if endpoint else None
 
     def start_beats(self) -> None:
@@ -65,6 +70,26 @@ class StageControl:
         elif "text" in values:
             _LOG.warning("%s: %s", values.get("stream") or self._who["stage"], values["text"])
 
+    def report(self, event: str, **values: Any) -> None:
+        """Tell an event for the user. A result that follows another one closely may wait until ``tell`` is due."""
+        self._gathered.append({"event": event, **values})
+        if event != "result" or len(self._gathered) >= _MOST_GATHERED or self.due_s() <= 0:
+            self.tell()
+
+    def due_s(self) -> float:
+        """Seconds until what has been gathered is to be told; infinite where there is nothing."""
+        return self._told_at + _GATHER_S - time.monotonic() if self._gathered else math.inf
+
+    def tell(self) -> None:
+        """Tell all events that have been gathered, in order."""
+        events, self._gathered = self._gathered, []
+        self._told_at = time.monotonic()
+        if len(events) > 1 and self.socket is not None:
+            self.send("events", events=events)
+            return
+        for event in events:
+            self.send("event", **event)
+
     def ready(self) -> None:
         """The stage can take chunks."""
         self.send("ready", pid=os.getpid(), version=__version__)
@@ -72,7 +97,7 @@ class StageControl:
     def commands(self) -> list[dict[str, Any]]:
         """What the supervisor said since the last call."""
         commands = []
-        while self.socket is not None and self.socket.poll(0):
+        while self.socket is not None and readable(self.socket):
             try:
                 commands.append(unpack_control(self.socket.recv_multipart()))
             except ProtocolError:
@@ -80,7 +105,8 @@ class StageControl:
         return commands
 
     def close(self) -> None:
-        """Stop beating and close; what was sent before is delivered first (at most 1 s). Idempotent."""
+        """Stop beating and close; what was told before is delivered first (at most 1 s). Idempotent."""
+        self.tell()
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -1,8 +1,9 @@
 """What an owner writes so that a new process can go on for it: results as lines, and the checkpoint that covers them.
 
-Two files per stream in the run folder. The journal gets one JSON line per result, flushed before anything else is
-done with that result. The checkpoint is replaced (temporary file, rename) and carries a CRC: one that is damaged counts as
-none, and the stream is computed again from its beginning, which costs time but no word. Runs in owners.
+Three files per stream in the run folder. The journal gets one JSON line per result, flushed before anything else is
+done with that result. The checkpoint is replaced (temporary file, rename) and carries a CRC; the one before it is
+kept, for the case that the newest is damaged. If both are, a recording is computed again from its beginning, which
+costs time but no word; a live stream cannot go back and ends. Runs in owners.
 """
 
 import contextlib
@@ -43,6 +44,7 @@ class Journal:
     def __init__(self, directory: Path, name: str) -> None:
         self._path = directory / f"{name}.journal"
         self._checkpoint = directory / f"{name}.checkpoint"
+        self._older = directory / f"{name}.older"
         self.resumed = self._path.exists()  # an earlier process has begun this stream
         self.lines = self._read()
         try:
@@ -77,21 +79,31 @@ class Journal:
         temporary = self._checkpoint.with_suffix(".new")
         try:
             temporary.write_bytes(zlib.crc32(data).to_bytes(4, "little") + data)
+            if self._checkpoint.exists():
+                os.replace(self._checkpoint, self._older)
             os.replace(temporary, self._checkpoint)
         except OSError as error:
             msg = f"cannot write the checkpoint {self._checkpoint}: {error.strerror}"
             raise OutputError(msg) from error
 
     def load(self) -> Position | None:
-        """The newest checkpoint, None if there is none that is whole and covered by the results."""
+        """The newest checkpoint that is whole and covered by the results; None if there is none."""
+        return self._load(self._checkpoint) or self._load(self._older)
+
+    @property
+    def done(self) -> int:
+        """How many chunks have a result: one more than the last ``seq``."""
+        return int(self.lines[-1]["seq"]) + 1 if self.lines else 0
+
+    def _load(self, path: Path) -> Position | None:
         try:
-            data = self._checkpoint.read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
         if len(data) <= 4 or zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
             return None
         values = msgpack.unpackb(data[4:])
-        if values["seq"] >= len(self.lines):
+        if values["seq"] >= self.done:
             return None
         checkpoint = Checkpoint(values.pop("seq"), values.pop("states"))
         return Position(checkpoint, **values)
@@ -100,6 +112,12 @@ class Journal:
         """Close the journal; idempotent."""
         with contextlib.suppress(OSError):  # what could not be written, ``append`` has told
             self._file.close()
+
+    def remove(self) -> None:
+        """Close and delete: nobody will go on with this stream."""
+        self.close()
+        for path in (self._path, self._checkpoint, self._older):
+            path.unlink(missing_ok=True)
 
     def _read(self) -> list[dict[str, Any]]:
         """All whole lines; a torn last one is cut off."""

@@ -88,6 +88,11 @@ class Ledger:
         return self._sent[0].start if self._sent else None
 
     @property
+    def unanswered_start(self) -> int | None:
+        """First sample of the oldest chunk without an answer in this attempt; None if all have one."""
+        return next((sent.start for sent in self._sent if sent.seq > self.answered and not sent.end), None)
+
+    @property
     def newest(self) -> Sent | None:
         """The chunk (or end) that was sent last, if it may still have to be sent again."""
         return self._sent[-1] if self._sent else None

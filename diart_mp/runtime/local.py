@@ -4,13 +4,14 @@ Knows nothing of options or terminals. Runs in the process of ``diart-mp run``, 
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from diart_mp.precision import Precision
 from diart_mp.runtime.rundir import RunDirectory
 from diart_mp.runtime.supervisor import Supervisor
-from diart_mp.topology import CHAIN, Job, StageConfig, Topology
+from diart_mp.topology import CHAIN, GatewayConfig, Job, StageConfig, Topology
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -22,6 +23,7 @@ class Models:
     segmentation: str = "builtin"
     embedding: str = "builtin"
     device: str = "cpu"
+    precision: str = Precision.EXACT.value
     threads: int = 1
 
 
@@ -54,20 +56,21 @@ class LocalPipeline:
 
     def __init__(
         self,
-        job: Job,
+        job: Job | GatewayConfig,
         models: Models,
         *,
         on_event: OnEvent,
         inherit: tuple[int, ...] = (),
         environment: Mapping[str, str] | None = None,
+        stages: Sequence[StageConfig] | None = None,
         **limits: Any,
     ) -> None:
-        """``limits``: max_in_flight, silence_s and stuck_s of the topology."""
+        """``stages``: another chain than the default one (``runtime.chain``). ``limits``: max_in_flight, silence_s and stuck_s of the topology."""
         self.summary = RunSummary()
         self._on_event = on_event
         self._directory = RunDirectory()
         self.directory = self._directory.path
-        topology = make_topology(self._directory, job, models, **limits)
+        topology = make_topology(self._directory, job, models, stages, **limits)
         file = self._directory.path / "topology.toml"
         topology.write(file)
         self.supervisor = Supervisor(topology, file, on_event=self._event, inherit=inherit, environment=environment)
@@ -108,30 +111,47 @@ class LocalPipeline:
         self._on_event(event)
 
 
-def make_topology(directory: RunDirectory, job: Job, models: Models, **limits: Any) -> Topology:
-    """The default chain with Unix sockets in the run folder."""
+def default_stages(models: Models, owner: str = CHAIN[0]) -> tuple[StageConfig, ...]:
+    """The stages of speaker diarization, not placed yet."""
+    references = {"segmentation": models.segmentation, "embedding": models.embedding}
+    return tuple(
+        StageConfig(
+            name=name,
+            keyed=name == "clustering",
+            model=references.get(name, ""),
+            device=models.device if name in references else "cpu",
+            precision=models.precision,
+            threads=models.threads,
+        )
+        for name in (owner, *CHAIN[1:])
+    )
+
+
+def make_topology(
+    directory: RunDirectory,
+    job: Job | GatewayConfig,
+    models: Models,
+    stages: Sequence[StageConfig] | None = None,
+    **limits: Any,
+) -> Topology:
+    """The default chain, or ``stages``, with Unix sockets in the run folder where they name no place.
+
+    A gateway stands in place of capture if that is what is wanted.
+    """
+    gateway = job if isinstance(job, GatewayConfig) else None
 
     def endpoint(name: str) -> str:
         return f"ipc://{directory.path / name}"
 
-    references = {"segmentation": models.segmentation, "embedding": models.embedding}
-    stages = tuple(
-        StageConfig(
-            name=name,
-            bind=endpoint(name),
-            keyed=name == "clustering",
-            model=references.get(name, ""),
-            device=models.device if name in references else "cpu",
-            threads=models.threads,
-        )
-        for name in CHAIN
-    )
+    if stages is None:
+        stages = default_stages(models, CHAIN[0] if gateway is None else "gateway")
     return Topology(
         run=directory.run,
         directory=str(directory.path),
-        stages=stages,
+        stages=tuple(replace(stage, bind=stage.bind or endpoint(stage.name)) for stage in stages),
         results=endpoint("results"),
         control=endpoint("control"),
-        job=job,
+        job=job if isinstance(job, Job) else None,
+        gateway=gateway,
         **limits,
     )

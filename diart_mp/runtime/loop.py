@@ -15,13 +15,13 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zmq
 
-from diart_mp.errors import DiartMpError, ProtocolError, StaleAudioError
-from diart_mp.messages import AudioRef, FieldValue, Message, Plain, decode, encode
+from diart_mp.bundles import encode_all
+from diart_mp.errors import DamagedAudioError, DiartMpError, ProtocolError, StaleAudioError
+from diart_mp.messages import AudioRef, FieldValue, Message, Plain, check_fields
 from diart_mp.runtime.activity import Activity, activity_file
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.faults import faults_of, strike
@@ -33,9 +33,12 @@ from diart_mp.transport.ring import RingReader
 
 CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again
 CHECKPOINT = "checkpoint."  # prefix of the fields that carry checkpoints, one per keyed stage
+BUNDLES = "bundles"  # plain field of a chunk: its owner takes several results in one multipart
+_OF_NO_USE = ("settings", RESTORE, BUNDLES)  # to the owner, which has said them
 ERROR = "error"  # plain field of a chunk that could not be processed: why
 _ANNOUNCE_S = 0.1  # how often room is announced again
 _MAX_REASON = 1000  # characters of an error that travel
+_COUNTERS: dict[type[Exception], str] = {StaleAudioError: "stale", DamagedAudioError: "damaged"}
 _MAX_STREAMS = 10_000  # of which the newest attempt is remembered
 
 
@@ -54,17 +57,22 @@ class StageLoop:
     ) -> None:
         config, after = topology.stage(stage.name), topology.after(stage.name)
         self._stage, self._control, self._context = stage, control, context
+        self._ordered = topology.is_ordered(stage.name)
+        self._foreign_after = after is not None and after.foreign
+        self._replaced = 0
         self._sender_id = (stage.name, epoch)
         self._replica = replica
         self._rings = RingReader()
+        self._share = config.max_batch  # chunks that are passed on together
         self._batch = 1 if isinstance(stage, KeyedStage) else config.max_batch
         upstream = topology.before(stage.name).endpoints()
-        self._receiver = Receiver(
-            context, upstream, stage=stage.name, replica=replica, epoch=epoch, capacity=2 * config.max_batch
-        )
+        capacity = 2 * config.max_batch
+        self._receiver = Receiver(context, upstream, stage=stage.name, replica=replica, epoch=epoch, capacity=capacity)
+        # Work is shared among replicas by the room that they have, so each place counts; to a single one, only to have some.
+        self._worth = 1 if config.replicas > 1 else max(1, capacity // 4)
         self._sender: Sender | None = None
         if after is not None:
-            shards = after.replicas if after.keyed else 0
+            shards = after.replicas if topology.is_ordered(after.name) else 0
             endpoint = config.endpoint(replica)
             inline = self._rings.inline if leaves_host(endpoint) else None
             self._sender = Sender(
@@ -92,13 +100,15 @@ class StageLoop:
             self._obey()
             if self._sender is not None:
                 self._sender.receive()
-                self._control.progress.waiting = self._sender.statistics().waiting
+                self._watch_foreign(self._sender)
             arrived = self._arrive()
             self._control.progress.queue = len(self._queue)
             worked = self._work()
-            if arrived or worked or time.monotonic() - announced > _ANNOUNCE_S:
+            if time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
                 announced = time.monotonic()
+            elif arrived or worked:
+                self._receiver.announce(self._worth)
 
     def close(self) -> None:
         """Close all sockets; idempotent."""
@@ -119,6 +129,14 @@ class StageLoop:
             if socket is not None:
                 poller.register(socket, zmq.POLLIN)
         return poller
+
+    def _watch_foreign(self, sender: Sender) -> None:
+        """Nobody watches a foreign program: its own neighbour tells that it was started again."""
+        statistics = sender.statistics()
+        self._control.progress.waiting = statistics.waiting
+        if self._foreign_after and statistics.replaced > self._replaced:
+            self._replaced = statistics.replaced
+            self._control.send("event", event="replaced")
 
     def _obey(self) -> None:
         for command in self._control.commands():
@@ -144,7 +162,7 @@ class StageLoop:
             return []
         if message.attempt > newest:
             self._forget_older(message.stream, message.attempt)
-        if not isinstance(self._stage, KeyedStage):
+        if not self._ordered:
             return [message]
         # What waits for an earlier chunk holds no place: the one it waits for must be able to come.
         self._receiver.done(1)
@@ -156,39 +174,57 @@ class StageLoop:
         if len(self._attempts) > _MAX_STREAMS:
             self._attempts.popitem(last=False)
         kept = deque(item for item in self._queue if item[0].stream != stream or item[0].attempt >= attempt)
-        if not isinstance(self._stage, KeyedStage):
+        if not self._ordered:
             self._receiver.done(len(self._queue) - len(kept))
         self._queue = kept
         if self._sender is not None:
             self._sender.forget(lambda message: message.stream == stream and message.attempt < attempt)
 
     def _work(self) -> bool:
-        """Process one batch from the queue; ends of streams pass between batches."""
+        """Process what is queued, as much as is one batch, and pass on together what comes of it."""
+        passed: list[Message] = []
+        left = self._share
+        while left > 0 and (batch := self._next_batch(passed)):
+            passed += self._process_batch(batch)
+            left -= len(batch)
+        if self._sender is None:
+            self._reply(passed)
+        elif passed:
+            self._sender.send(*passed)
+        return bool(passed or self._queue)
+
+    def _next_batch(self, passed: list[Message]) -> list[tuple[Message, int]]:
+        """Take a batch from the queue; ends of streams pass between batches."""
         batch: list[tuple[Message, int]] = []
         while self._queue and len(batch) < self._batch:
             if self._queue[0][0].kind == "end":
-                if not batch:
-                    self._end(self._queue.popleft()[0])
+                if batch:
+                    break
+                passed.append(self._end(self._queue.popleft()[0]))
+            elif batch and not self._may_join(self._queue[0][0], batch[0][0]):
                 break
-            if batch and not self._may_join(self._queue[0][0], batch[0][0]):
-                break
-            batch.append(self._queue.popleft())
-        if not batch:
-            return bool(self._queue)
+            else:
+                batch.append(self._queue.popleft())
+        return batch
+
+    def _process_batch(self, batch: Sequence[tuple[Message, int]]) -> list[Message]:
+        """The messages of one batch with their new fields."""
         progress = self._control.progress
         progress.busy_since = time.monotonic()
         self._activity.begin([(message.stream, message.seq) for message, _ in batch if ERROR not in message.fields])
         started = time.monotonic_ns()
         answers = self._answers([message for message, _ in batch])
+        passed = []
         for (message, arrived), fields in zip(batch, answers, strict=True):
             trace = (self._stage.name, self._replica, arrived, started, time.monotonic_ns(), len(batch))
-            self._pass_on(message, {**fields, **self._checkpoint(message)}, trace)
+            gathered = {**message.fields, **fields, **self._checkpoint(message)}
+            passed.append(replace(message, fields=gathered, trace=(*message.trace, trace)))
         self._activity.end()
         progress.compute_s += progress.busy_s()
         progress.busy_since = None
         progress.done += len(batch)
         self._free(len(batch))
-        return True
+        return passed
 
     def _may_join(self, message: Message, first: Message) -> bool:
         """Windows of different lengths are no batch, and what an earlier process may have died of is done alone."""
@@ -200,7 +236,7 @@ class StageLoop:
         counters[what] = counters.get(what, 0) + 1
 
     def _free(self, count: int) -> None:
-        if not isinstance(self._stage, KeyedStage):
+        if not self._ordered:
             self._receiver.done(count)
 
     def _answers(self, messages: Sequence[Message]) -> list[Mapping[str, FieldValue]]:
@@ -209,7 +245,7 @@ class StageLoop:
             return list(self._process(messages))
         except Exception as error:  # noqa: BLE001  # the boundary to a stage's own code: its failure is an answer
             if len(messages) == 1:
-                self._count("stale" if isinstance(error, StaleAudioError) else "errors")
+                self._count(_COUNTERS.get(type(error), "errors"))
                 return [{ERROR: Plain(f"{self._stage.name}: {_reason(error)}")}]
         return [self._answers([message])[0] for message in messages]
 
@@ -229,7 +265,7 @@ class StageLoop:
         each = iter(given)
         answers = [{} if ERROR in message.fields else next(each) for message in messages]
         for message, fields in zip(messages, answers, strict=True):
-            decode(encode(message.with_fields(fields)))  # what the wire does not carry fails here, not in a later stage
+            check_fields(message, fields)  # what the wire does not carry fails here, not in a later stage
         return answers
 
     def _checkpoint(self, message: Message) -> Mapping[str, FieldValue]:
@@ -253,17 +289,11 @@ class StageLoop:
                 msg = f"audio of chunk {message.seq} was overwritten while {self._stage.name} used it"
                 raise StaleAudioError(msg)
 
-    def _pass_on(self, message: Message, fields: Mapping[str, FieldValue], trace: tuple[Any, ...]) -> None:
-        message = replace(message.with_fields(fields), trace=(*message.trace, trace))
-        if self._sender is None:
-            self._reply(message, "error" if ERROR in message.fields else "result")
-        else:
-            self._sender.send(message)
-
-    def _end(self, message: Message) -> None:
-        """A stream is over: drop what is remembered of it and say so to the next stage or the owner."""
+    def _end(self, message: Message) -> Message:
+        """A stream is over: drop what is remembered of it, and pass it on."""
         if isinstance(self._stage, KeyedStage):
             self._forget(self._stage, message.stream)
+        if self._ordered:
             del self._orders[message.stream]
             self._attempts[message.stream] = message.attempt + 1  # what still comes of this attempt comes too late
         else:
@@ -272,10 +302,7 @@ class StageLoop:
         if isinstance(ring, Plain) and isinstance(ring.value, str):
             self._rings.forget(ring.value)
         self._free(1)
-        if self._sender is None:
-            self._reply(message, "end")
-        else:
-            self._sender.send(message)
+        return message
 
     def _forget(self, stage: KeyedStage, stream: str) -> None:
         try:
@@ -284,23 +311,44 @@ class StageLoop:
             self._count("errors")
             self._control.send("event", event="note", stream=stream, text=f"{stage.name}: {_reason(error)}")
 
-    def _reply(self, message: Message, kind: str) -> None:
-        """Send a result to the chunk's owner: plain fields and checkpoints; arrays stay here."""
-        if message.reply_to not in self._owners:
-            self._count("unknown_owner")
-            return
-        socket = self._replies.get(message.reply_to)
-        if socket is None:
-            socket = self._replies[message.reply_to] = make_socket(self._context, zmq.DEALER)
-            socket.identity = identity_of(self._stage.name, self._replica, self._sender_id[1])
-            socket.connect(message.reply_to)
+    def _reply(self, messages: Sequence[Message]) -> None:
+        """Send results to the chunks' owners, those of one owner together if it takes bundles."""
+        waiting: dict[str, list[Message]] = {}
+        for message in messages:
+            if message.reply_to not in self._owners:
+                self._count("unknown_owner")
+                continue
+            results = waiting.setdefault(message.reply_to, [])
+            results.append(self._result(message))
+            if not _takes_bundles(message):
+                self._answer(message.reply_to, waiting.pop(message.reply_to))
+        for owner, results in waiting.items():
+            self._answer(owner, results)
+
+    def _result(self, message: Message) -> Message:
+        """What the owner gets: plain fields and checkpoints; arrays stay here."""
         kept = {
             name: value
             for name, value in message.fields.items()
-            if name.startswith(CHECKPOINT) or (isinstance(value, Plain) and name not in ("settings", RESTORE))
+            if name.startswith(CHECKPOINT) or (isinstance(value, Plain) and name not in _OF_NO_USE)
         }
-        answer = replace(message, kind=kind, sender=self._sender_id, fields=kept)
-        socket.send_multipart(encode(answer), copy=False)
+        kind = message.kind if message.kind == "end" else "error" if ERROR in message.fields else "result"
+        return replace(message, kind=kind, fields=kept)
+
+    def _answer(self, owner: str, results: Sequence[Message]) -> None:
+        socket = self._replies.get(owner)
+        if socket is None:
+            socket = self._replies[owner] = make_socket(self._context, zmq.DEALER)
+            socket.identity = identity_of(self._stage.name, self._replica, self._sender_id[1])
+            socket.connect(owner)
+        for _, frames in encode_all(results, self._sender_id):
+            socket.send_multipart(frames, copy=False)
+
+
+def _takes_bundles(message: Message) -> bool:
+    """Whether a chunk's owner says that it takes several results in one multipart."""
+    field = message.fields.get(BUNDLES)
+    return isinstance(field, Plain) and field.value is True
 
 
 def _reason(error: Exception) -> str:

@@ -2,23 +2,29 @@
 
 An owner never has more than ``max_in_flight`` unanswered chunks per stream. That is all the flow control there is: it bounds every
 queue behind it. When the supervisor says that a stage was restarted, or when nothing has come back for a while, the
-owner sends again what follows the newest checkpoint. One thread. Runs in the capture process (and in gateways).
+owner sends again what follows the newest checkpoint. One thread, but for ``call``. Runs in the capture process and, in a thread of its own
+(``runtime.hosted``), in gateways and programs that hand over audio themselves.
 """
 
+import math
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import zmq
 
-from diart_mp.errors import AudioError, ProtocolError
-from diart_mp.messages import Message, decode
+from diart_mp.audio.block_queue import BlockQueue
+from diart_mp.bundles import decode_all
+from diart_mp.errors import AudioError, OutputError, ProtocolError
+from diart_mp.messages import Message
 from diart_mp.outputs.events import update_to_dict
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.topology import Topology, leaves_host
-from diart_mp.transport.link import Sender, listen, make_socket
+from diart_mp.transport.link import Sender, listen, make_socket, readable
 from diart_mp.transport.ring import RingReader
 
 _POLL_MS = 100
@@ -45,7 +51,7 @@ class Owner:
         context: zmq.Context[zmq.Socket[bytes]],
     ) -> None:
         after = topology.after(stage)
-        shards = after.replicas if after is not None and after.keyed else 0
+        shards = after.replicas if after is not None and topology.is_ordered(after.name) else 0
         self._control = control
         self._last = topology.stages[-1].name
         endpoint = topology.stage(stage).bind
@@ -63,9 +69,14 @@ class Owner:
         listen(self._results, topology.results)
         self._streams: dict[str, OwnedStream] = {}
         self._patience: dict[str, tuple[float, float]] = {}  # stream: (when to send again, s; how long was waited, s)
+        self._calls: BlockQueue[Callable[[], None]] = BlockQueue(sys.maxsize)
         self._draining = False
+        self._on_drain = self._end_all_inputs
         self.stopped = False
+        self.turned_at = time.monotonic()  # when the loop last came round, monotonic s
         self._progress_at = 0.0
+        self._foreign_after = after is not None and after.foreign
+        self._replaced = 0
 
     def run(self, pending: Iterable[OpenStream], *, jobs: int) -> None:
         """Until all of ``pending`` (functions that open a stream, called when its turn comes) are done, or a stop."""
@@ -78,14 +89,35 @@ class Owner:
                 queue.clear()
             self._step()
 
+    def serve(self, on_drain: Callable[[], None]) -> None:
+        """Until a stop, with the streams that are added meanwhile; ``on_drain``: the supervisor wants an end of them."""
+        self._on_drain = on_drain
+        while not self.stopped:
+            self._step()
+
+    def call(self, function: Callable[[], None]) -> bool:
+        """Have the owner's thread call ``function`` soon; from any thread. False if the owner has been closed."""
+        return self._calls.put(function, 1)
+
+    def add(self, stream: OwnedStream) -> None:
+        """Take over one more stream; only in the owner's thread."""
+        self._streams[stream.id] = stream
+        self._wait_from_now(stream)
+
+    def remove(self, stream: OwnedStream) -> None:
+        """Forget a stream without waiting for its results; the caller closes it. Only in the owner's thread."""
+        self._streams.pop(stream.id, None)
+        self._patience.pop(stream.id, None)
+
     def report(self, event: str, **values: object) -> None:
         """Tell the user something, through the supervisor."""
-        self._control.send("event", event=event, **values)
+        self._control.report(event, **values)
 
     def close(self) -> None:
         """Close streams and sockets; idempotent."""
         for stream in self._streams.values():
             stream.close()
+        self._calls.close()
         self._sender.close()
         self._results.close()
 
@@ -95,25 +127,33 @@ class Owner:
     def _open(self, open_stream: OpenStream) -> None:
         try:
             stream = open_stream()
-        except AudioError as error:
+        except (AudioError, OutputError) as error:
             self.report("failed", stream="", text=str(error))
             return
-        self._streams[stream.id] = stream
-        self._wait_from_now(stream)
+        self.add(stream)
 
     def _step(self) -> None:
         """One turn: feed the streams, wait for something to happen, deal with it."""
         busy = False
-        self._control.progress.busy_since = time.monotonic()
+        self.turned_at = self._control.progress.busy_since = time.monotonic()
+        while (call := self._calls.get()) is not None:
+            call()
         for stream in list(self._streams.values()):
-            busy |= self._feed(stream)
+            try:
+                busy |= self._feed(stream)
+            except OutputError as error:
+                self._give_up(stream, error)
+                continue
             if stream.complete:
                 self._finished(stream)
         self._control.progress.busy_since = None
-        self._poll(0 if busy else _POLL_MS)
+        self._poll(0 if busy else min(_POLL_MS, max(0, math.ceil(1000 * min(1.0, self._control.due_s())))))
+        if self._control.due_s() <= 0:
+            self._control.tell()
         self._obey()
         self._sender.receive()
         self._control.progress.counters["refused_rooms"] = self._sender.statistics().refused
+        self._watch_foreign()
         self._take_results()
         self._send_again_when_overdue()
         self._tell_progress()
@@ -122,6 +162,7 @@ class Owner:
         poller = zmq.Poller()
         poller.register(self._results, zmq.POLLIN)
         poller.register(self._sender.socket, zmq.POLLIN)
+        poller.register(self._calls.fileno(), zmq.POLLIN)
         if self._control.socket is not None:
             poller.register(self._control.socket, zmq.POLLIN)
         for stream in self._streams.values():
@@ -132,30 +173,43 @@ class Owner:
 
     def _feed(self, stream: OwnedStream) -> bool:
         """Read audio and send what may be sent; True if there may be more to do at once."""
-        try:
-            progressed = stream.fill()
-        except AudioError as error:
-            self.report("failed", stream=stream.name, text=str(error))
-            stream.end_input()
-            progressed = True
+        if stream.rests:
+            return False
         idle = not stream.waiting
-        while (message := stream.next_message()) is not None:
-            self._sender.send(message)
-            progressed = True
+        chunks, progressed = list[Message](), False
+        while True:
+            try:
+                progressed |= stream.fill()
+            except AudioError as error:
+                stream.report("failed", stream=stream.name, text=str(error))
+                stream.end_input()
+                progressed = True
+            message = stream.next_message()
+            if message is None:
+                break
+            chunks.append(message)
+        self._sender.send(*chunks)
         if idle:
             self._wait_from_now(stream)
         return progressed
 
     def _finished(self, stream: OwnedStream) -> None:
-        del self._streams[stream.id], self._patience[stream.id]
-        self.report("done", stream=stream.name, results=stream.results, seconds=stream.seconds)
+        self.remove(stream)
+        stream.report("done", stream=stream.name, results=stream.results, seconds=stream.seconds)
+
+    def _give_up(self, stream: OwnedStream, error: OutputError) -> None:
+        """Its outputs cannot be written; the other streams go on. What of it is still in flight is not wanted any more."""
+        stream.report("failed", stream=stream.name, text=str(error))
+        self.remove(stream)
+        self._sender.forget(lambda message: message.stream == stream.id)
+        with suppress(OutputError):  # that is the one that is told
+            stream.close()
 
     def _obey(self) -> None:
         for command in self._control.commands():
             if command["kind"] == "drain":
                 self._draining = True
-                for stream in self._streams.values():
-                    stream.end_input()
+                self._on_drain()
             elif command["kind"] == "set_aside":
                 named = self._streams.get(str(command.get("stream")))
                 if named is not None:
@@ -166,32 +220,47 @@ class Owner:
             elif command["kind"] == "stop":
                 self.stopped = True
 
+    def _watch_foreign(self) -> None:
+        """Nobody watches a foreign program: what was given to one that was started again is sent again."""
+        replaced = self._sender.statistics().replaced
+        if self._foreign_after and replaced > self._replaced:
+            self._replaced = replaced
+            for stream in self._streams.values():
+                self._replay(stream)
+
+    def _end_all_inputs(self) -> None:
+        for stream in self._streams.values():
+            stream.end_input()
+
     def _take_results(self) -> None:
-        while self._results.poll(0):
+        while readable(self._results):
             identity, *frames = self._results.recv_multipart(copy=False)
-            try:
-                message = decode(frames)
-                self._check_sender(identity.bytes, message)
-                stream = self._streams.get(message.stream)
-                answered = stream.answered if stream is not None else -1
-                update = stream.on_result(message) if stream is not None else None
-            except ProtocolError as error:
-                self._refuse(str(error))
-                continue
-            if stream is None:
-                continue
-            if stream.answered != answered:
-                self._wait_from_now(stream)
-            if update is not None:
-                self._control.progress.done += 1
-                self.report(
-                    "result",
-                    update=update_to_dict(update),
-                    rate=update.rate,
-                    trace=[list(hop) for hop in message.trace],
-                )
-            if stream.complete:
-                self._finished(stream)
+            for message in decode_all(frames):
+                try:
+                    if isinstance(message, ProtocolError):
+                        raise message
+                    self._check_sender(identity.bytes, message)
+                    self._take_result(message)
+                except ProtocolError as error:
+                    self._refuse(str(error))
+
+    def _take_result(self, message: Message) -> None:
+        stream = self._streams.get(message.stream)
+        if stream is None:
+            return
+        answered = stream.answered
+        try:
+            update = stream.on_result(message)
+        except OutputError as error:
+            self._give_up(stream, error)
+            return
+        if stream.answered != answered:
+            self._wait_from_now(stream)
+        if update is not None:
+            self._control.progress.done += 1
+            stream.report("result", update=update_to_dict(update), rate=update.rate, trace=message.trace)
+        if stream.complete:
+            self._finished(stream)
 
     def _refuse(self, why: str) -> None:
         """Count a bad message; the first of them is told."""
@@ -217,7 +286,7 @@ class Owner:
         for stream in self._streams.values():
             due, waited = self._patience[stream.id]
             if stream.waiting and now > due:
-                self.report(
+                stream.report(
                     "note", stream=stream.name, text=f"no result for {waited:.0f} s; sending again what is in flight"
                 )
                 self._replay(stream)
@@ -226,8 +295,7 @@ class Owner:
 
     def _replay(self, stream: OwnedStream) -> None:
         self._sender.forget(lambda message: message.stream == stream.id)
-        for message in stream.replay():
-            self._sender.send(message)
+        self._sender.send(*stream.replay())
 
     def _tell_progress(self) -> None:
         now = time.monotonic()
@@ -235,4 +303,4 @@ class Owner:
             return
         self._progress_at = now
         for stream in self._streams.values():
-            self.report("progress", stream=stream.name, seconds=stream.seconds, duration=stream.duration)
+            stream.report("progress", stream=stream.name, seconds=stream.seconds, duration=stream.duration)

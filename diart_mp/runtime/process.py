@@ -6,30 +6,23 @@ the stage. Ctrl-C in a terminal reaches the supervisor alone, since stages run i
 """
 
 import faulthandler
-import importlib
+import gc
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import zmq
 
-from diart_mp.config import check_names
 from diart_mp.errors import DiartMpError, OutputError, UsageError
+from diart_mp.runtime.chain import make_stage, stage_class
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import StageLoop
-from diart_mp.runtime.stage import Stage
 from diart_mp.topology import StageConfig, Topology
 
-STAGES = {
-    "capture": "diart_mp.stages.capture:Capture",
-    "segmentation": "diart_mp.stages.segmentation:Segmentation",
-    "embedding": "diart_mp.stages.embedding:Embedding",
-    "clustering": "diart_mp.stages.clustering:Clustering",
-}
 _ORPHANED = 3  # exit code of a stage whose supervisor is gone
 
 
@@ -78,6 +71,8 @@ def make_directory(path: Path) -> None:
 
 def _run(make: Callable[[], _Runnable], control: StageControl) -> int:
     runnable = make()
+    gc.collect()
+    gc.freeze()  # what has been loaded stays: searching it for garbage again and again would only hold up chunks
     try:
         runnable.run()
     finally:
@@ -98,22 +93,15 @@ def _make(
     """What makes the stage: imports and loading happen when it is called, with beats under way."""
 
     def make() -> _Runnable:
-        kind = _stage_class(name)
+        kind = stage_class(topology.stage(name))
         if name == topology.stages[0].name:
             owner: _Runnable = kind(topology, epoch=epoch, control=control, context=context)
             return owner
-        stage: Stage = kind(topology.stage(name))
+        stage = make_stage(topology.stage(name), kind)
         stage.open()
         return StageLoop(stage, topology, replica=replica, epoch=epoch, control=control, context=context)
 
     return make
-
-
-def _stage_class(name: str) -> Any:
-    """The class that runs as stage ``name``, imported only in its own process."""
-    check_names({name: None}, STAGES, "stage")
-    module, _, attribute = STAGES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def _replica(number: str, config: StageConfig) -> int:

@@ -3,6 +3,7 @@
 Knows nothing of sockets, replay or processes: ``runtime.loop`` calls a stage and does all that.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from diart_mp.config import Settings
 from diart_mp.errors import ModelError
 from diart_mp.messages import Array, AudioRef, FieldValue, Message
+from diart_mp.topology import StageConfig
 from diart_mp.transport.ring import RingReader
 
 
@@ -22,6 +24,7 @@ class Chunk:
     def __init__(self, message: Message, rings: RingReader) -> None:
         self._message = message
         self._rings = rings
+        self._settings: Settings | None = None
 
     @property
     def stream(self) -> str:
@@ -46,11 +49,16 @@ class Chunk:
     @property
     def settings(self) -> Settings:
         """Hyper-parameters of the stream; UsageError if they make no sense."""
-        return Settings.from_map(self._message.plain("settings"))
+        if self._settings is None:
+            self._settings = Settings.from_map(self._message.plain("settings"))
+        return self._settings
 
     @property
     def audio(self) -> NDArray[np.float32]:
-        """The window (duration,), mono; a view that is good until ``process`` returns. StaleAudioError if it is gone."""
+        """The window (duration,), mono; a view that is good until ``process`` returns.
+
+        Raises StaleAudioError if it is gone, DamagedAudioError if it is not what was captured.
+        """
         value = self._message.fields.get("audio")
         if isinstance(value, AudioRef):
             return self._rings.view(value)
@@ -76,6 +84,23 @@ def check_rate(chunk: Chunk, rate: int) -> None:
         raise ModelError(msg)
 
 
+def windows(chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+    """The audio of ``chunks`` (chunks, samples), read-only; in place where it is a view of one chunk or of evenly spaced ones.
+
+    ValueError where the windows differ in length.
+    """
+    each = [chunk.audio for chunk in chunks]
+    if len(each) == 1:
+        return each[0][np.newaxis]
+    places = [window.__array_interface__["data"][0] for window in each]
+    steps = {after - before for before, after in itertools.pairwise(places)}
+    step = steps.pop()
+    same = all(window.base is each[0].base and window.strides == each[0].strides for window in each)
+    if steps or not same or len({len(window) for window in each}) > 1:
+        return np.stack(each)
+    return np.lib.stride_tricks.as_strided(each[0], (len(each), len(each[0])), (step, 4), writeable=False)
+
+
 class Stage(ABC):
     """A step of the pipeline that takes chunks of any stream, in any order, and adds fields to them.
 
@@ -87,6 +112,14 @@ class Stage(ABC):
     """
 
     name: str
+    consumes: tuple[
+        str, ...
+    ] = ()  # fields of a chunk that it reads; that some stage before gives them is checked beforehand
+    produces: tuple[str, ...] = ()  # fields that it adds or replaces
+
+    def __init__(self, config: StageConfig) -> None:
+        """``config`` is the stage's own table of the topology: model, device, options."""
+        self.config = config
 
     def open(self) -> None:  # noqa: B027  # optional
         """Load what takes long (models). Raise a DiartMpError with a line for the user if that cannot be."""

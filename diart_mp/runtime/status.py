@@ -1,9 +1,8 @@
 """Asking running pipelines how they are: finds the run folders of this user and talks to their supervisors.
 
-Knows nothing of terminals. Runs in ``diart-mp top``.
+Knows nothing of terminals. Runs in ``diart-mp top`` and in gateways.
 """
 
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -18,15 +17,15 @@ _PATIENCE_MS = 1000  # for a supervisor to answer
 
 def ask_all(context: zmq.Context[zmq.Socket[bytes]]) -> list[dict[str, Any]]:
     """The status of every pipeline that runs on this host, as ``Supervisor.status`` gives it; oldest first."""
-    answers = [answer for path in living_runs() if (answer := _ask(context, path / "control")) is not None]
+    answers = [answer for path in living_runs() if (answer := ask(context, f"ipc://{path / 'control'}")) is not None]
     return sorted(answers, key=lambda answer: -float(answer["up_s"]))
 
 
-def _ask(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> dict[str, Any] | None:
+def ask(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> dict[str, Any] | None:
     """The status behind one control socket; None if nobody answers (it has just ended)."""
     socket = make_socket(context, zmq.DEALER)
     try:
-        socket.connect(f"ipc://{path}")
+        socket.connect(endpoint)
         socket.send(pack_control("status"))
         if not socket.poll(_PATIENCE_MS):
             return None

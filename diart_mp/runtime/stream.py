@@ -17,22 +17,26 @@ from numpy.typing import NDArray
 from diart_mp.audio.source import Source
 from diart_mp.audio.windows import Window, WindowPlan
 from diart_mp.config import Settings
-from diart_mp.errors import ProtocolError, StaleAudioError
+from diart_mp.errors import AudioError, DamagedAudioError, OutputError, ProtocolError, StaleAudioError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime.answers import turns_from_plain
 from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
-from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR
+from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, CHECKPOINT_EVERY, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
 from diart_mp.turns import Turn, Update
 
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
-_FILE_BLOCK_S, _PIPE_BLOCK_S = 1, 20  # what one read may give beyond what is wanted, s
-_SPARE_WINDOWS = 4  # steps of room in the ring beyond what may be in flight
+_FILE_BLOCK_S, _PIPE_BLOCK_S = 2, 20  # what one read may give beyond what is wanted, s
+_SPARE_WINDOWS = (
+    4 + CHECKPOINT_EVERY
+)  # steps of room in the ring beyond what is in flight; the older checkpoint needs them
+_SAVE_S = 0.2  # of work on a recording that a new process may have to do again
+_GROUPS = 4  # in which the chunks of a recording that may be in flight are sent
 _MAX_TEXT = 1000  # characters of an error
 
 Report = Callable[..., None]
@@ -59,18 +63,29 @@ class OwnedStream:
     ) -> None:
         self.id, self.name = stream_id, source.name
         self._source, self._settings = source, settings
-        self._reply_to, self._report = reply_to, report
+        self._settings_field = Plain(settings.to_map())
+        self._reply_to, self.report = reply_to, report
         self._journal = Journal(directory, stream_id)
         position = self._journal.load()
-        done = len(self._journal.lines)
+        done = self._journal.done
+        if done and position is None and source.live:
+            self._journal.close()
+            source.close()
+            msg = f"{source.name} cannot go on after result {done - 1}: both checkpoints of it are damaged (bad memory or disk?)"
+            raise AudioError(msg)
         checkpoint = position.checkpoint if position else Checkpoint()
         self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
         self._plan = WindowPlan(settings)
         self._pace = Pace(settings)
         self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
-        self._outputs = open_outputs(self._journal.resumed)
+        try:
+            self._outputs = open_outputs(self._journal.resumed)
+        except OutputError:  # the owner goes on with its other streams
+            self._journal.close()
+            source.close()
+            raise
         self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
-        self._journal.save(self._position())
+        self._save()
         self._said = 0  # end of the last result's region, samples
         for line in self._journal.lines:
             update = update_from_dict(line, rate=settings.rate)
@@ -113,7 +128,13 @@ class OwnedStream:
     @property
     def listens(self) -> bool:
         """Whether new audio is wanted now: a pipe that can wait is left alone while enough is in flight."""
-        return not self._input_ended and (self.live or self._wants_audio())
+        return not self._input_ended and (self.live or (self._wants_audio() and not self.rests))
+
+    @property
+    def rests(self) -> bool:
+        """Whether to wait until there is room for more: chunks of a recording go several at a time, which costs less."""
+        room = self._ledger.max_in_flight - self._ledger.in_flight
+        return not self.live and room < max(1, self._ledger.max_in_flight // _GROUPS)
 
     def fileno(self) -> int | None:
         """What to poll for new audio; None where there is always some, or no more."""
@@ -122,6 +143,14 @@ class OwnedStream:
     def shown(self, seq: int) -> list[dict[str, Any]]:
         """Results after ``seq`` that an earlier process wrote, to be reported again."""
         return [line for line in self._journal.lines if line["seq"] > seq]
+
+    def covers(self, sample: int) -> bool:
+        """Whether all windows that end at or before ``sample`` have been answered; that audio must have been captured."""
+        start = self._ledger.unanswered_start
+        start = self._plan.next if start is None else start
+        return self.complete or (
+            self._plan.samples >= sample and (start is None or start + self._settings.duration > sample)
+        )
 
     def fill(self) -> bool:
         """Read what is there: all of it from a live source, otherwise only what the next chunk needs. True if any came."""
@@ -198,6 +227,11 @@ class OwnedStream:
             stack.callback(self._outputs.close)
             self.end_input()
 
+    def discard(self) -> None:
+        """Close, and leave nothing for another process to go on with: for owners whose streams come and go."""
+        self.close()
+        self._journal.remove()
+
     @property
     def _end_sent(self) -> bool:
         newest = self._ledger.newest
@@ -220,15 +254,15 @@ class OwnedStream:
         self._tell_findings()
         if self.live:
             power = float(np.mean(np.square(block))) if len(block) else 0.0
-            self._report("level", stream=self.name, dbfs=10 * float(np.log10(max(power, 1e-12))))
+            self.report("level", stream=self.name, dbfs=10 * float(np.log10(max(power, 1e-12))))
 
     def _tell_findings(self) -> None:
         """What the source found out about its audio."""
         for gap in self._source.gaps():
             start, length = gap.position / self._settings.rate, gap.samples / self._settings.rate
-            self._report("gap", stream=self.name, start=start, seconds=length, text=gap.reason)
+            self.report("gap", stream=self.name, start=start, seconds=length, text=gap.reason)
         for text in self._source.warnings():
-            self._report("note", stream=self.name, text=text)
+            self.report("note", stream=self.name, text=text)
 
     def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
         if self._plan.sound is None and block.any():
@@ -243,10 +277,10 @@ class OwnedStream:
             self._ring.pad(missing)
         captured = self._captured_at(min(end, self._plan.samples))
         if window.skipped:
-            self._report("skipped", stream=self.name, seq=self._ledger.next, windows=window.skipped)
+            self.report("skipped", stream=self.name, seq=self._ledger.next, windows=window.skipped)
         if window.uncovered:
             begin, length = (window.start - window.uncovered) / rate, window.uncovered / rate
-            self._report("gap", stream=self.name, start=begin, seconds=length, text="not diarized, overload")
+            self.report("gap", stream=self.name, start=begin, seconds=length, text="not diarized, overload")
         self._pace.sent(time.monotonic())
         return self._ledger.add(window.start, captured)
 
@@ -259,7 +293,8 @@ class OwnedStream:
         duration = self._settings.duration
         fields: dict[str, FieldValue] = {
             "audio": self._ring.reference(sent.start + duration, duration),
-            "settings": Plain(self._settings.to_map()),
+            "settings": self._settings_field,
+            BUNDLES: Plain(value=True),
         }
         if sent.seq in self._aside:
             fields[ERROR] = Plain(self._aside[sent.seq])
@@ -296,7 +331,7 @@ class OwnedStream:
         except ProtocolError as error:  # the chunk is answered all the same, and is not sent again
             where = max(0, message.start) / self._settings.rate
             text = f"{self.name}: chunk {message.seq} (from {where:.1f} s) was not diarized: {error}"
-            self._report("error", stream=self.name, seq=message.seq, text=text[:_MAX_TEXT])
+            self.report("error", stream=self.name, seq=message.seq, text=text[:_MAX_TEXT])
         self._said = region[1]
         return Update(self.name, message.seq, *region, self._settings.rate, turns, round(latency_ms, 3))
 
@@ -311,7 +346,13 @@ class OwnedStream:
         if not states.keys() >= self._ledger.checkpoint.states.keys():
             return  # a stage could not say its state: the older checkpoint stays, the chunks after it too
         self._ledger.settle(Checkpoint(message.seq, states))
+        if self._source.fileno() is not None or time.monotonic() - self._saved_at > _SAVE_S:
+            self._save()
+
+    def _save(self) -> None:
+        """Write the position down: of audio that can be read again once in a while, of a pipe whenever it has moved."""
         self._journal.save(self._position())
+        self._saved_at = time.monotonic()
 
     def _complete(self) -> None:
         self.complete = True
@@ -369,17 +410,17 @@ class OwnedStream:
         try:
             reference = AudioRef(position.ring, position.generation, 0, 0)
             samples = old.tail_from(reference, first + self._settings.duration)
-        except StaleAudioError as error:
-            self._report("note", stream=self.name, text=f"audio in flight was lost: {error}")
+        except (StaleAudioError, DamagedAudioError) as error:
+            self.report("note", stream=self.name, text=f"audio in flight was lost: {error}")
         ring.write(samples)
         self._listen_for_sound(samples)
         self._plan.advance(len(samples))
-        if self.live:
+        if self.live and not self._source.resumable:
             elapsed = round((time.monotonic() - position.clock) * self._settings.rate) + position.samples
             lost = max(0, elapsed - self._plan.samples)
             ring.write(np.zeros(lost, np.float32))
             start = self._plan.samples / self._settings.rate
             self._plan.advance(lost)
-            self._report(
+            self.report(
                 "gap", stream=self.name, start=start, seconds=lost / self._settings.rate, text="capture was restarted"
             )

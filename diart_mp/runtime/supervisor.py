@@ -38,6 +38,9 @@ _START_S = 300.0  # that a stage may take to be ready: a model may have to be do
 _BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart without any result between
 _BUDGET = 50  # restarts of one stage within _BUDGET_S
 _BUDGET_S = 60.0
+_FRUITLESS = (
+    15  # restarts of one stage in a row without any result between; more than killed chunks need to be set aside
+)
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _STDERR_LINES = 20  # of a dead stage that are kept for the report
 
@@ -99,7 +102,10 @@ class Supervisor:
         listen(self._control, topology.control)
         self._guard_read, self._guard_write = os.pipe()
         self._processes = [
-            _Process(stage.name, replica) for stage in topology.stages for replica in range(stage.replicas)
+            _Process(stage.name, replica)
+            for stage in topology.stages
+            if not stage.foreign
+            for replica in range(stage.replicas)
         ]
         self._epoch = 0
         self._looked_at = time.monotonic()
@@ -250,6 +256,9 @@ class Supervisor:
             self._on_ready(process)
         elif message["kind"] == "event":
             self._event(message)
+        elif message["kind"] == "events":
+            for event in message["events"]:
+                self._event(event)
         elif message["kind"] == "fatal":
             raise StageFatalError(str(message.get("text")), int(message.get("code", 1)))
 
@@ -286,13 +295,22 @@ class Supervisor:
                 process.in_a_row = 0  # a result has come through all of them
             stream = self._streams.setdefault(update["stream"], {})
             stream |= {"results": update["seq"] + 1, "end": update["end"], "lag_ms": update["latency_ms"]}
+        elif message.get("event") == "flow":  # results of streams that the view is not told of
+            for process in self._processes:
+                process.in_a_row = 0
+            return
         elif message.get("event") == "progress":
             self._streams.setdefault(message["stream"], {})["seconds"] = message["seconds"]
+        elif message.get("event") == "replaced":  # a foreign program, as its neighbour says
+            self._tell(self._owners(), "restarted")
+            return
         elif message.get("event") == "finished":
             self.finished = True
         self._on_event(message)
 
     def _tell(self, processes: list[_Process], kind: str, **values: Any) -> None:
+        if self._topology.stages[0].foreign and not processes:
+            self._on_event({"event": "order", "order": {"kind": kind, **values}})  # the owner lives in this process
         for process in processes:
             identity = f"{process.name}/{process.replica}/{process.epoch}".encode()
             with contextlib.suppress(zmq.ZMQError):  # it has just died: what it is told is of no use any more
@@ -346,8 +364,10 @@ class Supervisor:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         how = f"{process.hung}, so it was killed" if process.hung else how
         last = _tail(process.log)
-        if len(process.restarts) >= _BUDGET or (not process.ready and code > 0):
-            often = f" after {len(process.restarts)} restarts" if process.restarts else ""
+        spent = len(process.restarts) >= _BUDGET or process.in_a_row >= _FRUITLESS
+        if spent or (not process.ready and code > 0):
+            restarts = max(len(process.restarts), process.in_a_row)
+            often = f" after {restarts} restarts" if restarts else ""
             msg = f"{process.label} {how}{often}: {last or 'it left no message'}"
             raise StageError(msg)
         self._set_aside(process, code)

@@ -14,6 +14,8 @@ from tests.fakes import conversation
 
 from .command import STAGES, Argument, Diart, finish, results
 
+CORPUS = [f"talk{number}" for number in range(4)]
+
 
 @pytest.fixture(scope="session")
 def diart() -> Iterator[Diart]:
@@ -38,6 +40,19 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audio") / "talk.wav"
     conversation(path, seconds=20.0, seed=3)
     return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings in ``audio``, their references in ``rttm``."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "audio").mkdir()
+    (folder / "rttm").mkdir()
+    for seed, name in enumerate(CORPUS):
+        turns = conversation(folder / "audio" / f"{name}.wav", seconds=10.0 + seed, seed=seed)
+        lines = [f"SPEAKER {name} 1 {a:.3f} {b - a:.3f} <NA> <NA> person{who} <NA> <NA>\n" for a, b, who in turns]
+        (folder / "rttm" / f"{name}.rttm").write_text("".join(lines))
+    return folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from .command import ROOT, TONES, Diart, Done
+from .command import ROOT, TONES, Argument, Diart, Done
 
 RATE = 16_000
 
@@ -35,6 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, talk: Path) -> Path:
     (folder / "empty.wav").touch()
     (folder / "other").mkdir()
     (folder / "other" / "talk.wav").symlink_to(talk)
+    (folder / "bad").mkdir()
+    (folder / "bad" / "cut.wav").symlink_to(folder / "cut.wav")
+    (folder / "bad" / "empty.wav").symlink_to(folder / "empty.wav")
     (folder / "out").mkdir()
     (folder / "out" / "talk.rttm").write_text("precious\n")
     samples, _ = soundfile.read(talk, dtype="float32")
@@ -47,7 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, talk: Path) -> Path:
     ("arguments", "words"),
     [
         ("nowhere.wav", ["nowhere.wav", "no such file"]),
-        ("other", ["other", "is a folder"]),
+        ("out", ["out", "no recordings", "flac"]),
+        ("bad", ["bad/cut.wav", "not readable as audio", "and 1 more"]),
+        ("talk.wav other", ["other/talk.wav", "would both be called talk"]),
         ("text.wav", ["text.wav", "not readable as audio"]),
         ("cut.wav", ["cut.wav", "not readable as audio"]),
         ("empty.wav", ["empty.wav", "is an empty file"]),
@@ -75,6 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, talk: Path) -> Path:
         ("talk.wav --duration inf", ["duration", "inf"]),
         ("talk.wav --tau-active nan", ["tau_active", "from 0 to 1", "nan"]),
         ("talk.wav --delta-new -0.1", ["delta_new", "from 0 to 2", "-0.1"]),
+        ("talk.wav --jobs 0", ["--jobs", "0"]),
         ("talk.wav --max-speakers 0", ["max_speakers", "from 1"]),
         ("talk.wav --max-speakers 1.5", ["--max-speakers", "'1.5'", "run --help"]),
         ("talk.wav --channel 1", ["channel 1", "it has 1"]),
@@ -99,10 +105,16 @@ def test_samples_that_are_no_numbers(diart: Diart, folder: Path, tmp_path: Path)
     assert len(whole) > len(holes) > 0
 
 
-def test_an_output_for_which_there_is_no_room(diart: Diart, talk: Path, tmp_path: Path) -> None:
+def test_an_output_for_which_there_is_no_room(diart: Diart, folder: Path, tmp_path: Path) -> None:
+    """The others are done all the same, whether they come before it, beside it or after it."""
     (tmp_path / "talk.jsonl").symlink_to("/dev/full")
-    done = diart("run", talk, *TONES, "--quiet", "-o", tmp_path, "--format", "jsonl", "--force")
-    one_line(done, "cannot write", "talk.jsonl", "No space left")
+    for name in ("early", "late"):
+        (tmp_path / f"{name}.wav").symlink_to(folder / "talk.wav")
+    recordings: list[Argument] = [tmp_path / "early.wav", "talk.wav", tmp_path / "late.wav"]
+    options: list[Argument] = ["--quiet", "-o", tmp_path, "--format", "jsonl", "--force", "--jobs", "2"]
+    one_line(diart("run", *recordings, *TONES, *options, cwd=folder), "cannot write", "talk.jsonl", "No space left")
+    early, late = ((tmp_path / f"{name}.jsonl").read_text().count("\n") for name in ("early", "late"))
+    assert early == late > 20
 
 
 def _without(diart: Diart, folder: Path, prelude: str) -> Done:

@@ -32,17 +32,17 @@ def test_help_comes_at_once(arguments: list[str]) -> None:
     assert _processor_time(COMMAND, *arguments) < RATIO * _processor_time(sys.executable, "-c", "pass")
 
 
-def test_built_in_models_run_without_pyannote(full_run: FullRun) -> None:
+def test_built_in_models_run_without_torch_and_pyannote(full_run: FullRun) -> None:
     assert all("zmq" in modules for modules in full_run.imported.values())
-    assert all("torch" in full_run.imported[stage] for stage in ("segmentation", "embedding"))
-    heavy = {"pyannote", "torchaudio", "lightning", "pandas", "sklearn", "matplotlib", "optuna", "rich"}
+    assert all("openvino" in full_run.imported[stage] for stage in ("segmentation", "embedding"))
+    heavy = {"torch", "pyannote", "torchaudio", "lightning", "pandas", "sklearn", "matplotlib", "optuna", "rich"}
     for modules in full_run.imported.values():
         assert heavy & {name.split(".")[0] for name in modules} == set()
 
 
-def test_capture_and_clustering_need_no_torch(full_run: FullRun) -> None:
+def test_capture_and_clustering_load_no_models(full_run: FullRun) -> None:
     for stage in ("capture", "clustering"):
-        assert "torch" not in full_run.imported[stage]
+        assert "openvino" not in full_run.imported[stage]
 
 
 def test_version(diart: Diart) -> None:

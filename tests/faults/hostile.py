@@ -15,6 +15,7 @@ import msgpack
 import numpy as np
 import zmq
 
+from diart_mp.bundles import encode_all
 from diart_mp.config import Settings
 from diart_mp.messages import CONTROL_KINDS, DATA_KINDS, AudioRef, FieldValue, Message, Plain, encode, pack_control
 from diart_mp.runtime.local import LocalPipeline
@@ -68,7 +69,8 @@ def corpus() -> list[list[bytes]]:
         for kind in CONTROL_KINDS
         if kind != "status"
     ]
-    return [[bytes(frame) for frame in encode(message)] for message in data] + control
+    bundles = [frames for _, frames in encode_all(data, ("segmentation", 2))]
+    return [[bytes(frame) for frame in frames] for frames in (*map(encode, data), *bundles)] + control
 
 
 def hostile_messages(seed: int) -> Iterator[list[bytes]]:

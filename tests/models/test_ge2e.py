@@ -1,6 +1,6 @@
 """The built-in speaker encoder against diart's embeddings, and its promises about work and numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,24 +8,48 @@ import pytest
 import torch
 
 from diart_mp.models.base import BoolArray, FloatArray
-from diart_mp.models.ge2e import BuiltinEmbedding, mel_basis, partial_starts, partial_weights
+from diart_mp.models.ge2e import BuiltinEmbedding, Encoder, mel_basis, partial_starts, partial_weights
+from diart_mp.models.ge2e_openvino import OpenVinoEncoder
+from diart_mp.models.ge2e_torch import TorchEncoder
 
 from .golden import Golden
 
 
-@pytest.fixture(scope="module")
-def model(embedding_weights: dict[str, FloatArray]) -> BuiltinEmbedding:
+class CountingEncoder:
+    """An encoder that notes how many partials go through the network, one number per call."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.batch_invariant = encoder.batch_invariant
+        self.rows: list[int] = []
+        self._encoder = encoder
+
+    def __call__(self, waveforms: Sequence[FloatArray], starts: Sequence[Sequence[int]]) -> FloatArray:
+        self.rows.append(sum(map(len, starts)))
+        return self._encoder(waveforms, starts)
+
+
+@pytest.fixture(scope="module", params=[OpenVinoEncoder, TorchEncoder])
+def encoder(request: pytest.FixtureRequest, embedding_weights: dict[str, FloatArray]) -> Encoder:
     torch.set_num_threads(1)
-    return BuiltinEmbedding(embedding_weights)
+    made: Encoder = request.param(embedding_weights)
+    return made
+
+
+@pytest.fixture(scope="module")
+def counting(encoder: Encoder) -> CountingEncoder:
+    return CountingEncoder(encoder)
+
+
+@pytest.fixture(scope="module")
+def model(counting: CountingEncoder) -> BuiltinEmbedding:
+    return BuiltinEmbedding(counting)
 
 
 @pytest.fixture
-def rows_computed(model: BuiltinEmbedding) -> Iterator[list[int]]:
-    """Partials that went through the LSTM, one number per pass."""
-    rows: list[int] = []
-    handle = model._net.lstm.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
-    yield rows
-    handle.remove()
+def rows_computed(counting: CountingEncoder) -> list[int]:
+    """Partials that go through the network from now on, one number per call."""
+    counting.rows.clear()
+    return counting.rows
 
 
 def _weights(batch: int, speakers: int = 3, frames: int = 293) -> FloatArray:
@@ -74,12 +98,12 @@ def test_few_frames_still_weigh() -> None:
 
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_batch_does_not_change_the_numbers(
-    model: BuiltinEmbedding, embedding_weights: dict[str, FloatArray], noise: FloatArray, one_by_one: bool
+    model: BuiltinEmbedding, encoder: Encoder, noise: FloatArray, one_by_one: bool
 ) -> None:
     weights, active = _weights(8), np.random.default_rng(1).random((8, 3)) < 0.6
     weights[2, 60:] = 0  # the last partials of this chunk are not computed
     alone = np.concatenate([model(noise[i : i + 1], weights[i : i + 1], active[i : i + 1]) for i in range(8)])
-    tested = BuiltinEmbedding(embedding_weights, reproducible=True) if one_by_one else model
+    tested = BuiltinEmbedding(encoder, reproducible=True) if one_by_one else model
     for size in (1, 2, 4, 8):
         np.testing.assert_array_equal(tested(noise[:size], weights[:size], active[:size]), alone[:size])
     order = np.random.default_rng(5).permutation(8)
@@ -140,3 +164,44 @@ def test_a_short_chunk_is_padded_with_silence(model: BuiltinEmbedding, noise: Fl
     short = model(noise[7:, :16000], weights, active)
     padded = np.pad(noise[7:, :16000], ((0, 0), (0, 9600)))  # 1.6 s
     np.testing.assert_allclose(short, model(padded, weights, active), atol=1e-6)
+
+
+def _masks(*spans: tuple[int, int]) -> BoolArray:
+    """One chunk in which each speaker has the frames of one span of 293."""
+    masks = np.zeros((1, 293, len(spans)), bool)
+    for speaker, (begin, end) in enumerate(spans):
+        masks[0, begin:end, speaker] = True
+    return masks
+
+
+def test_clean_speech_knows_nothing_of_other_frames(model: BuiltinEmbedding, noise: FloatArray) -> None:
+    chunk = noise[:1].copy()
+    before = model.clean(chunk, _masks((0, 140), (200, 293)))
+    chunk[:, 42000:] *= 3.0  # from 2.6 s on; the first speaker ends at 2.4 s
+    after = model.clean(chunk, _masks((0, 140), (200, 293)))
+    np.testing.assert_array_equal(before[0, 0], after[0, 0])
+    np.testing.assert_allclose(np.linalg.norm(before, axis=2), 1, atol=1e-5)
+
+
+def test_clean_speech_is_brought_to_one_level(model: BuiltinEmbedding, noise: FloatArray) -> None:
+    masks = _masks((0, 293), (10, 40))
+    loud, quiet = model.clean(noise[:1], masks), model.clean(noise[:1] * np.float32(1 / 16), masks)
+    np.testing.assert_allclose(loud, quiet, atol=1e-4)
+
+
+def test_short_clean_speech_counts_and_silence_does_not(
+    model: BuiltinEmbedding, noise: FloatArray, rows_computed: list[int]
+) -> None:
+    chunk = noise[:1].copy()
+    chunk[:, 60000:] = 0
+    found = model.clean(chunk, _masks((0, 12), (250, 293), (0, 0)))
+    assert np.isfinite(found[0]).all(axis=1).tolist() == [True, False, False]
+    assert model.clean(chunk, _masks((0, 0))).shape == (1, 1, 256)
+    assert sum(rows_computed) in (1, 2)  # one partial, which goes in twice in some encoders
+
+
+def test_a_batch_does_not_change_clean_embeddings(model: BuiltinEmbedding, noise: FloatArray) -> None:
+    masks = np.concatenate([_masks((0, 150), (150, 290)), _masks((0, 0), (5, 290)), _masks((0, 60), (100, 130))])
+    together = model.clean(noise[:3], masks)
+    alone = [model.clean(noise[k : k + 1], masks[k : k + 1])[0] for k in range(3)]
+    np.testing.assert_array_equal(together, np.stack(alone))

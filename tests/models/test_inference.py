@@ -1,11 +1,11 @@
-"""Devices, tensors of borrowed arrays, and the trial whether a batch changes the numbers."""
+"""Devices, and tensors of borrowed arrays."""
 
 import numpy as np
 import pytest
 import torch
 
 from diart_mp.errors import ModelError
-from diart_mp.models.inference import as_tensor, batch_invariant, resolve_device
+from diart_mp.models.inference import as_tensor, resolve_device
 
 
 def test_devices_that_are_here() -> None:
@@ -34,9 +34,3 @@ def test_any_layout_and_type_becomes_float32() -> None:
     assert tensor.dtype == torch.float32
     assert tensor.is_contiguous()
     assert tensor.tolist() == [[0, 3], [1, 4], [2, 5]]
-
-
-def test_numbers_that_depend_on_the_batch_are_noticed() -> None:
-    assert batch_invariant(lambda batch: batch * 2, (4,), (1, 2, 3))
-    assert not batch_invariant(lambda batch: batch / len(batch), (4,), (1, 2, 3))
-    assert not batch_invariant(lambda batch: batch + batch[:1], (4,), (1, 2, 3))

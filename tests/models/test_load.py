@@ -9,8 +9,13 @@ import pytest
 import torch
 
 from diart_mp.errors import ModelError
-from diart_mp.models.load import load_embedding, load_segmentation
+from diart_mp.models.load import load_embedding, load_segmentation, prepare_torch
 
+WITHOUT_OPENVINO = """
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "openvino" else found(name, *rest)
+"""
 BUILTIN = """
 import json, sys
 import numpy as np
@@ -22,21 +27,23 @@ print(json.dumps([scores.shape, rows.shape, sorted(sys.modules)]))
 """
 
 
-def test_built_in_models_run_without_pyannote() -> None:
-    command = [sys.executable, "-W", "error", "-c", BUILTIN]
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_built_in_models_import_nothing_but_their_engine(engine: str) -> None:
+    other = "import sys\nsys.modules['torch'] = None\n" if engine == "openvino" else WITHOUT_OPENVINO
+    command = [sys.executable, "-W", "error", "-c", other + BUILTIN]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     scores, rows, modules = json.loads(done.stdout)
     assert (scores, rows) == ([1, 293, 3], [1, 3, 256])
-    packages = {name.partition(".")[0] for name in modules}
+    packages = {name.partition(".")[0] for name in modules} - ({"torch"} if engine == "openvino" else set())
     heavy = {"pyannote", "lightning", "torchaudio", "torchcodec", "asteroid_filterbanks", "huggingface_hub", "scipy"}
-    assert packages & {"torch", "safetensors"} == {"torch", "safetensors"}
+    assert packages & {"openvino", "torch", "safetensors"} == {engine, "safetensors"}
     assert packages & heavy == set()
     assert "torch._dynamo" not in modules
 
 
 def test_without_torch_the_message_says_what_to_install() -> None:
     code = (
-        "import sys; sys.modules['torch'] = None\n"
+        f"{WITHOUT_OPENVINO}import sys; sys.modules['torch'] = None\n"
         "from diart_mp.errors import ModelError\n"
         "from diart_mp.models.load import load_segmentation\n"
         "try: load_segmentation('builtin')\n"
@@ -47,9 +54,9 @@ def test_without_torch_the_message_says_what_to_install() -> None:
 
 
 def test_threads_are_set() -> None:
-    load_segmentation("builtin", threads=2)
+    prepare_torch("cpu", 2)
     assert torch.get_num_threads() == 2
-    load_embedding("builtin", threads=1)
+    prepare_torch("cpu", 1)
     assert torch.get_num_threads() == 1
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import zmq
 
+from diart_mp.bundles import decode_all
 from diart_mp.config import Settings
-from diart_mp.messages import FieldValue, Message, Plain, decode, pack_control, unpack_control
+from diart_mp.messages import FieldValue, Message, Plain, pack_control, unpack_control
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
@@ -99,6 +100,7 @@ class Rig:
             ends = self.topology.stage(stage.name).endpoints()
             self.downstream = Receiver(self.context, ends, stage=after.name, replica=0, epoch=1, capacity=100)
         self.got: list[Message] = []
+        self.multiparts: list[int] = []  # how many results came in each of those to the owner
         self._heard = False
         for end in (self.upstream, self.owner, self.supervisor, self.control, self.loop, self.downstream):
             if end is not None:
@@ -152,7 +154,9 @@ class Rig:
             self.downstream.done(len(messages))
             self.got += messages
         while self.owner.poll(1):
-            self.got.append(decode(self.owner.recv_multipart()[1:]))
+            results = [each for each in decode_all(self.owner.recv_multipart()[1:]) if isinstance(each, Message)]
+            self.got += results
+            self.multiparts.append(len(results))
 
     def hear(self, event: str) -> dict[str, Any]:
         """Wait for an event from the stage."""

@@ -58,7 +58,7 @@ def test_what_was_written_is_read_by_the_next(tmp_path: Path) -> None:
     assert after.lines == [*LINES, {"seq": 5}]
     assert after.load() == replace(POSITION, window=None, origin=None)
     after.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.checkpoint", "s.journal"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.checkpoint", "s.journal", "s.older"]
 
 
 def test_each_line_survives_the_death_of_the_process(tmp_path: Path) -> None:
@@ -104,6 +104,20 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_damaged_checkpoint_leaves_the_one_before_it(tmp_path: Path) -> None:
+    journal = Journal(written(tmp_path), "s")
+    for samples in (10, 11):
+        journal.save(replace(POSITION, samples=samples))
+    path = tmp_path / "s.checkpoint"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert journal.load() == replace(POSITION, samples=10)
+    journal.save(replace(POSITION, samples=12))  # and now the damaged one is the older one
+    assert journal.load() == replace(POSITION, samples=12)
+    path.unlink()
+    assert journal.load() is None
+    journal.close()
+
+
 @pytest.mark.parametrize("content", [b"", b"\0", bytes(4), bytes(100), b"garbage"])
 def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     (written(tmp_path) / "s.checkpoint").write_bytes(content)
@@ -146,3 +160,11 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write the journal .*: No such file"):
         Journal(tmp_path / "none", "s")
+
+
+def test_nothing_is_left_of_a_stream_that_nobody_will_go_on_with(tmp_path: Path) -> None:
+    journal = Journal(written(tmp_path), "s")
+    journal.save(POSITION)
+    journal.save(POSITION)
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []

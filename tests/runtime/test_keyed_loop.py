@@ -11,7 +11,7 @@ import pytest
 
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Message, Plain
-from diart_mp.runtime.loop import CHECKPOINT, ERROR
+from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.stage import Chunk
 
@@ -72,6 +72,21 @@ def test_chunks_are_done_in_order_and_answered_to_their_owner(rig_of: MakeRig) -
         assert results[0].fields.keys() == {"turns", "do", "add"}  # no arrays, no settings
         assert results[3].fields.keys() == {"turns", "do", "add", CHECKPOINT + "sum"}
         assert [result.seq for result in results if CHECKPOINT + "sum" in result.fields] == [3, 7, 11, 15, 19, 23, 27]
+
+    rig.run(script)
+
+
+@pytest.mark.parametrize("bundles", [True, False])
+def test_results_share_a_multipart_where_the_owner_takes_that(rig_of: MakeRig, bundles: bool) -> None:
+    rig = rig_of(Sum())
+    owner = Owner(rig)
+
+    def script() -> None:
+        fields: dict[str, FieldValue] = {BUNDLES: Plain(value=True)} if bundles else {}
+        rig.send(*(owner.chunk(seq, fields=fields) for seq in (3, 2, 1, 0)))
+        assert [result.seq for result in rig.take(4)] == [0, 1, 2, 3]
+        assert rig.multiparts == ([4] if bundles else [1] * 4)
+        assert all(BUNDLES not in result.fields for result in rig.got)
 
     rig.run(script)
 

@@ -12,6 +12,7 @@ import soundfile
 
 from diart_mp.audio.file import FileSource
 from diart_mp.audio.pcm import PcmSource
+from diart_mp.errors import AudioError
 from diart_mp.messages import Message
 from diart_mp.runtime.journal import Journal
 from diart_mp.runtime.stream import OwnedStream
@@ -248,3 +249,23 @@ def test_a_live_stream_reports_the_time_that_nobody_listened(
     lines = [json.loads(line) for line in (tmp_path / f"{stream.id}.journal").read_text().splitlines()]
     assert seqs(lines) == list(range(len(lines)))
     assert lines[-1]["end"] >= stream.seconds - 1e-6
+
+
+def test_a_live_stream_that_cannot_go_on_says_so(tmp_path: Path, make_pipe: Callable[[bool], Pipe]) -> None:
+    """Without a checkpoint its speakers and times are gone; results that look right but are not would be worse."""
+    pipe = make_pipe(True)
+
+    def begin() -> None:
+        stream, pipeline = open_stream(tmp_path, pipe.source()), Pipeline()
+        for _ in range(6):
+            pipe.write(samples(640))
+            listen(stream)
+            answer(stream, pipeline, take(stream))
+
+    die_after(begin)
+    before = files(tmp_path)
+    for checkpoint in [*tmp_path.glob("*.checkpoint"), *tmp_path.glob("*.older")]:
+        checkpoint.write_bytes(b"?")
+    with pytest.raises(AudioError, match=r"talk cannot go on after result \d+: both checkpoints of it are damaged"):
+        open_stream(tmp_path, pipe.source(), epoch=2)
+    assert files(tmp_path) == before

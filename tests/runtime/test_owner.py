@@ -83,8 +83,8 @@ class World:
         """Opens a recording that is there already."""
 
         def open_it() -> OwnedStream:
-            (self.folder / folder).mkdir()
-            source = FileSource(self.folder / f"{name}.wav")
+            (self.folder / folder).mkdir(exist_ok=True)
+            source = FileSource(self.folder / f"{name}.wav", block_s=0.2)
             return open_stream(self.folder / folder, source, epoch=2, report=self.owner.report)
 
         return open_it
@@ -113,8 +113,7 @@ class World:
                     self.results.send_multipart(encode(answer))
         while self.supervisor.poll(0):
             said = unpack_control(self.supervisor.recv_multipart()[1:])
-            if said["kind"] == "event":
-                self.events.append(said)
+            self.events += said.get("events", [said] if said["kind"] == "event" else [])
 
 
 @pytest.fixture
@@ -162,6 +161,18 @@ def test_one_that_cannot_be_opened_does_not_stop_the_others(world: World) -> Non
     (failed,) = world.of("failed")
     assert "none.wav: cannot be opened" in failed["text"]
     assert [event["stream"] for event in world.of("done")] == ["a"]
+
+
+def test_one_whose_outputs_are_there_already_does_not_stop_the_others(
+    world: World, undisturbed: dict[str, bytes]
+) -> None:
+    (world.folder / "1" / "out").mkdir(parents=True)
+    (world.folder / "1" / "out" / "b.rttm").touch()
+    world.run([world.opener("b", "1"), world.opener("a", "2")], nothing, jobs=2)
+    (failed,) = world.of("failed")
+    assert "b.rttm exists already" in failed["text"]
+    assert [event["stream"] for event in world.of("done")] == ["a"]
+    assert files(world.folder / "2") == undisturbed
 
 
 def test_one_that_cannot_be_read_to_its_end_gives_what_there_was(world: World) -> None:

@@ -12,7 +12,7 @@ from diart_mp.audio.file import FileSource
 from diart_mp.config import Settings
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.runtime.journal import Journal
-from diart_mp.runtime.loop import CHECKPOINT, ERROR
+from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.transport.ring import PREFIX, ring_directory
@@ -40,6 +40,12 @@ def _no_rings_of_the_dead(tmp_path: Path) -> Iterator[None]:
     yield
     for path in ring_directory().glob(f"{PREFIX}{stream_id(tmp_path)}-*"):
         path.unlink()
+
+
+@pytest.fixture(autouse=True)
+def _every_position_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it does not depend on the clock where a new process begins."""
+    monkeypatch.setattr("diart_mp.runtime.stream._SAVE_S", -1.0)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +129,33 @@ def test_owners_and_pipelines_may_die_again_and_again(tmp_path: Path, undisturbe
     assert files(tmp_path) == undisturbed
 
 
+def damage(file: Path) -> None:
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    file.write_bytes(damaged)
+
+
+@pytest.mark.parametrize(("results", "first"), [(2, 0), (14, 8), (26, 20)])
+def test_a_damaged_checkpoint_costs_four_chunks_more(
+    tmp_path: Path, undisturbed: dict[str, bytes], results: int, first: int
+) -> None:
+    path = recording(tmp_path)
+    die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=results))
+    damage(next(tmp_path.glob("*.checkpoint")))
+    stream, pipeline = open_stream(tmp_path, FileSource(path), epoch=2), Pipeline()
+    message = stream.next_message()
+    assert message is None
+    assert stream.fill()
+    message = stream.next_message()
+    assert message is not None
+    assert message.seq == first
+    for each in stream.replay():
+        for answer in pipeline.take(each):
+            stream.on_result(answer)
+    drive(stream, pipeline)
+    assert files(tmp_path) == undisturbed
+
+
 @pytest.mark.parametrize("results", [2, 14, 26])
 def test_damage_costs_time_but_no_word(tmp_path: Path, undisturbed: dict[str, bytes], results: int) -> None:
     """A torn journal, and a checkpoint that is none: everything is computed again, and within the room of the ring."""
@@ -130,10 +163,8 @@ def test_damage_costs_time_but_no_word(tmp_path: Path, undisturbed: dict[str, by
     die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=results))
     (journal,) = tmp_path.glob("*.journal")
     journal.write_bytes(journal.read_bytes()[:-20])
-    (checkpoint,) = tmp_path.glob("*.checkpoint")
-    damaged = bytearray(checkpoint.read_bytes())
-    damaged[len(damaged) // 2] ^= 4
-    checkpoint.write_bytes(damaged)
+    for checkpoint in [*tmp_path.glob("*.checkpoint"), *tmp_path.glob("*.older")]:
+        damage(checkpoint)
     events = Events()
     stream = open_stream(tmp_path, FileSource(path), epoch=2, report=events)
     updates = drive(stream, Pipeline(), results=1)
@@ -200,7 +231,7 @@ def test_chunks_say_what_a_stage_needs(tmp_path: Path) -> None:
     assert first.plain("settings") == SETTINGS.to_map()
     assert first.plain(RESTORE) == 3
     assert len(first.array(f"{RESTORE}.chain")) == 8
-    assert second.fields.keys() == {"audio", "settings"}
+    assert second.fields.keys() == {"audio", "settings", BUNDLES}
     audio = second.fields["audio"]
     assert isinstance(audio, AudioRef)
     assert (audio.ring, audio.generation, audio.count) == (f"{PREFIX}{stream.id}-4", 4, 1600)
@@ -269,6 +300,23 @@ def test_errors_are_told_and_the_stream_goes_on(tmp_path: Path) -> None:
     assert [bool(update.turns) for update in updates] == [seq != 3 for seq in range(WINDOWS)]
     assert [event["seq"] for event in events.of("error")] == [3]
     assert "chunk 3 was set aside" in events.of("error")[0]["text"]
+
+
+def test_a_recording_whose_position_was_not_written_down_yet(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diart_mp.runtime.stream._SAVE_S", 1e9)
+    path = recording(tmp_path)
+    die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=10))
+    stream = open_stream(tmp_path, FileSource(path), epoch=2)
+    stream.fill()
+    first = stream.next_message()
+    assert first is not None
+    assert first.seq == 0
+    pipeline = Pipeline()
+    assert stream.on_result(pipeline.take(first)[0]) is None  # its result is written already
+    drive(stream, pipeline)
+    assert files(tmp_path) == undisturbed
 
 
 def test_a_missing_checkpoint_leaves_the_older_one(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:

@@ -143,6 +143,26 @@ def test_a_stage_that_does_not_even_start_is_not_tried_for_ever(run: Run) -> Non
             step_until(supervisor, lambda: supervisor.finished)
 
 
+def test_a_stage_that_never_gets_anywhere_is_not_tried_for_ever(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts each time, and is gone before anything has come of it."""
+    monkeypatch.setattr("diart_mp.runtime.supervisor._BACK_OFF_S", (0.0,))  # else it takes a minute
+    killed: set[int] = set()
+
+    def kill_when_ready() -> bool:
+        pid = supervisor.pids().get("clustering")
+        if pid is not None and pid not in killed and "clustering" in supervisor.ready():
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        return False
+
+    with run.supervisor({"DIART_MP_FAULTS": "clustering:slow=60"}) as supervisor:
+        supervisor.start()
+        with pytest.raises(StageError, match="clustering was killed by signal 9 after 15 restarts"):
+            step_until(supervisor, kill_when_ready)
+    assert len(killed) == 16
+    assert run.events.of("result") == []
+
+
 def test_a_job_that_fails_is_told_and_ends(run: Run) -> None:
     Path(run.folder / "talk.wav").unlink()
     with run.supervisor() as supervisor:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import zmq
 
+from diart_mp.bundles import decode_all
 from diart_mp.errors import StageError
-from diart_mp.messages import AudioRef, Message, Plain, encode, pack_control
+from diart_mp.messages import AudioRef, Message, Plain, encode, pack_control, unpack_control
 from diart_mp.transport.link import Receiver, Sender, make_socket
 
 from .proxy import Proxy
@@ -130,6 +131,27 @@ def test_the_replica_with_the_most_room_gets_the_chunk(link: Link) -> None:
     link.settle()
     assert len(link.seqs(small)) == 2
     assert sender.statistics().waiting == 2
+
+
+@pytest.mark.parametrize("bundles", [True, False])
+def test_chunks_share_multiparts_where_the_receiver_takes_that(link: Link, bundles: bool) -> None:
+    sender = link.sender()
+    stranger = link.context.socket(zmq.DEALER)  # a stage of somebody else, which knows of no bundles
+    link.stack.callback(stranger.close, linger=0)
+    stranger.identity = b"next/0/1"
+    stranger.connect(link.endpoint)
+    said = {"bundles": True} if bundles else {}
+    sender.send(*(chunk(seq) for seq in range(4)))
+    room = {"replica": 0, "epoch": 1, "received": 0, "limit": 9, **said}
+    stranger.send(pack_control("room", **{"for": 0}, **room))
+    stranger.send(pack_control("room", **{"for": 1}, **room))
+    link.until(lambda: sender.statistics().sent == 4)
+    assert stranger.poll(20_000)
+    assert unpack_control(stranger.recv_multipart())["kind"] == "hello"
+    assert stranger.poll(20_000)
+    first = stranger.recv_multipart()
+    seqs = [each.seq for each in decode_all(first) if isinstance(each, Message)]
+    assert seqs == (list(range(4)) if bundles else [0])
 
 
 def test_streams_stay_with_the_replica_that_their_name_picks(link: Link) -> None:

@@ -1,5 +1,6 @@
 """The audio ring: what is read is what was written, or it is known to be gone."""
 
+import contextlib
 import mmap
 import os
 import secrets
@@ -15,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diart_mp.errors import OutputError, StaleAudioError
-from diart_mp.messages import AudioRef
+from diart_mp.errors import DamagedAudioError, OutputError, StaleAudioError
+from diart_mp.messages import AudioRef, Message
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
 
 MakeRing = Callable[..., RingWriter]
@@ -147,17 +148,83 @@ def test_a_ring_of_any_size(make_ring: MakeRing) -> None:
     ring = make_ring(capacity=7, window=4)
     ring.write(ramp(0, 9))
     assert RingReader().view(ring.reference(5, 4)).tolist() == [5, 6, 7, 8]
-    assert ring.path.stat().st_size == 4096 + 4 * 11
+    assert ring.path.stat().st_size == 4096 + 4 * (11 + 2)
 
 
 def test_layout_of_the_file(make_ring: MakeRing) -> None:
     ring = make_ring(capacity=50, window=20, generation=9, first=30)
     ring.write(ramp(30, 40))
     data = ring.path.read_bytes()
-    assert struct.unpack_from("<8s6Q", data) == (b"mpring1\0", 9, 50, 20, 20, 70, 16_000)
+    assert struct.unpack_from("<8s6Q", data) == (b"mpring2\0", 9, 50, 20, 20, 70, 16_000)
     assert struct.unpack_from("<f", data, 4096 + 4 * (69 % 50)) == (69.0,)
     assert struct.unpack_from("<f", data, 4096 + 4 * (69 % 50 + 50)) == (69.0,)
+    sums = struct.unpack_from("<5I", data, 4096 + 4 * 70)  # before samples 16 j, at j % 5
+    bits = np.array([0.0] * 30 + ramp(30, 40).tolist(), np.float32).view(np.uint32).astype(np.uint64)
+    assert sums == tuple(int(bits[:before].sum()) % 2**32 for before in (0, 16, 32, 48, 64))
     assert ring.path.stat().st_mode & 0o777 == 0o600
+
+
+def flip(path: Path, byte: int, bit: int) -> None:
+    """Change one bit of a file in place, as bad memory would."""
+    with path.open("r+b") as file:
+        file.seek(byte)
+        changed = file.read(1)[0] ^ 1 << bit
+        file.seek(byte)
+        file.write(bytes([changed]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_flipped_bit_is_found_wherever_it_is(data: st.DataObject) -> None:
+    """In any sample between multiples of 16, however the samples were written."""
+    ring = RingWriter(
+        new_name(), capacity=200, window=80, rate=16_000, generation=1, first=data.draw(st.integers(0, 50))
+    )
+    try:
+        chance = np.random.default_rng(data.draw(st.integers(0, 99), "noise"))
+        for size in data.draw(st.lists(st.integers(0, 150), min_size=1, max_size=8), "blocks"):
+            ring.write(chance.standard_normal(size).astype(np.float32))
+        begin = data.draw(st.integers(ring.tail, ring.head), "first read")
+        count = data.draw(st.integers(0, min(80, ring.head - begin)), "samples read")
+        reader, reference = RingReader(), ring.reference(begin, count)
+        whole = reader.view(reference).tolist()
+        checked = range(-(-begin // 16) * 16, (begin + count) // 16 * 16)
+        for sample in checked[:: data.draw(st.integers(1, 7), "every")]:
+            byte, bit = 4096 + 4 * (begin % 200 + sample - begin) + int(chance.integers(4)), int(chance.integers(8))
+            flip(ring.path, byte, bit)
+            with pytest.raises(
+                DamagedAudioError, match=f"samples {begin} to {begin + count} of .*their checksum differs"
+            ):
+                reader.view(reference)
+            flip(ring.path, byte, bit)
+        assert reader.view(reference).tolist() == whole
+    finally:
+        ring.close()
+
+
+def test_a_header_that_was_written_over(make_ring: MakeRing) -> None:
+    """Never other samples than those asked for; and the next write puts right what says where the ring begins and ends."""
+    for bit in range(8 * 64):
+        ring, reader = make_ring(capacity=96, window=48), RingReader()
+        ring.write(ramp(1, 100))
+        reference = ring.reference(32, 32)
+        reader.view(reference)
+        flip(ring.path, bit // 8, bit % 8)
+        for each in (reader, RingReader()):
+            with contextlib.suppress(StaleAudioError):
+                assert each.view(reference).tolist() == ramp(33, 32).tolist()
+        ring.write(ramp(101, 20))
+        assert reader.view(ring.reference(80, 40)).tolist() == ramp(81, 40).tolist()
+        ring.close()
+
+
+def test_damaged_samples_are_not_sent_elsewhere(make_ring: MakeRing) -> None:
+    ring = make_ring()
+    ring.write(ramp(0, 32))
+    message = Message(kind="chunk", stream="s", seq=0, fields={"audio": ring.reference(0, 16)})
+    assert np.array_equal(RingReader().inline(message).array("audio"), ramp(0, 16))
+    flip(ring.path, 4096, 0)
+    assert RingReader().inline(message) is message
 
 
 def test_closing_takes_the_file_away_and_leaves_readers_alone(make_ring: MakeRing) -> None:
@@ -196,11 +263,11 @@ def garbage(path: Path) -> None:
 
 
 def short(path: Path) -> None:
-    path.write_bytes(struct.pack("<8s7Q", b"mpring1\0", 1, 10, 5, 0, 10, 16_000, 0))
+    path.write_bytes(struct.pack("<8s7Q", b"mpring2\0", 1, 10, 5, 0, 10, 16_000, 0))
 
 
 def wrong_size(path: Path) -> None:
-    path.write_bytes(struct.pack("<8s7Q", b"mpring1\0", 1, 10, 5, 0, 10, 16_000, 0) + bytes(4096))
+    path.write_bytes(struct.pack("<8s7Q", b"mpring2\0", 1, 10, 5, 0, 10, 16_000, 0) + bytes(4096))
 
 
 def link(path: Path) -> None:

@@ -1,0 +1,136 @@
+"""A client's audio on its way into its stream: bytes of any length to frames, positions, and the limit of its pace.
+
+Positions are frames of the client's own audio. Knows nothing of sockets. Runs in the gateway; ``ClientSource`` is read in the owner's thread.
+"""
+
+import asyncio
+import math
+import time
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diart_mp.audio.convert import Encoding, decode_pcm
+from diart_mp.audio.push import PushSource
+from diart_mp.errors import AudioError
+from diart_mp.web.protocol import ENCODINGS, POLICY, UNSUPPORTED, ClientError, Code, Start
+
+_QUEUE_S = 10.0  # of audio that may wait for the owner
+_BLOCK_S = 1.0  # at most at a time, so that no message overruns the ring
+_LEAD_IN_S = 0.25  # sent again before a seam, so that a new resampler has settled there
+_ROOM_S = 0.01  # between two looks whether the owner has taken something
+
+
+class ClientSource(PushSource):
+    """What a client sends. When its owner was restarted, it goes on at a seam: ``discard`` samples are there already."""
+
+    resumable = True
+
+    def __init__(self, name: str, start: Start) -> None:
+        super().__init__(
+            name, start.settings.rate, start.rate, start.channels, max_s=_QUEUE_S, live=start.live
+        )  # fmt: skip
+        self.discard = 0
+        self.begins_at = 0  # sample of the stream at which this source begins
+
+    @property
+    def given(self) -> int:
+        """Where what was written so far ends, in samples of the stream; while resampling, a little less."""
+        return self.begins_at + self._resampler.out_samples
+
+    def read(self) -> NDArray[np.float32] | None:
+        """See ``Source.read``."""
+        block = super().read()
+        while block is not None and self.discard and len(block):
+            dropped = min(self.discard, len(block))
+            self.discard -= dropped
+            block = block[dropped:]
+            if not len(block):
+                block = super().read()
+        return block
+
+
+class ClientAudio:
+    """Takes the binary messages of one client. ``frames`` have come so far, in positions of the client's audio."""
+
+    def __init__(self, name: str, start: Start, *, max_rate: float, burst_s: float) -> None:
+        self.source = ClientSource(name, start)
+        self._start = start
+        self._encoding = cast(Encoding, ENCODINGS[start.encoding][0])
+        self._frame_bytes = ENCODINGS[start.encoding][1] * start.channels
+        self._rest = b""
+        self._pace = Allowance(max_rate, burst_s) if start.live else None
+        self.frames = 0
+
+    @property
+    def seconds(self) -> float:
+        """How much has come."""
+        return self.frames / self._start.rate
+
+    def reconnect(self) -> int:
+        """The client has come back: a frame that came by half will come again; where it is to go on."""
+        self._rest = b""
+        return self.frames
+
+    def go_on_at(self, samples: int) -> int:
+        """The stream has ``samples`` of an earlier process: where the client is to go on, a little before that."""
+        rate, out_rate = self._start.rate, self._start.settings.rate
+        divisor = math.gcd(rate, out_rate)
+        lead_in = 0 if rate == out_rate else math.ceil(_LEAD_IN_S * divisor)
+        unit = out_rate // divisor
+        begin = max(0, samples // unit - lead_in)
+        self.source.begins_at = begin * unit
+        self.source.discard = samples - begin * unit
+        self.frames = begin * (rate // divisor)
+        return self.frames
+
+    def frame_of(self, samples: int) -> int:
+        """The last frame that is certainly in the first ``samples`` samples of the stream."""
+        return min(self.frames, samples * self._start.rate // self._start.settings.rate)
+
+    async def take(self, data: bytes) -> None:
+        """Hand over a binary message; waits while the pipeline does not keep up. ClientError for what is no audio."""
+        data = self._rest + data if self._rest else data
+        whole = len(data) - len(data) % self._frame_bytes
+        self._rest = data[whole:]
+        size = max(1, int(_BLOCK_S * self._start.rate)) * self._frame_bytes
+        if self._pace is not None:
+            self._pace.spend(whole / self._frame_bytes / self._start.rate)
+        for begin in range(0, whole, size):
+            await self._write(data[begin : min(begin + size, whole)])
+
+    async def _write(self, data: bytes) -> None:
+        samples: NDArray[Any] = decode_pcm(data, self._encoding)
+        if self._start.channels > 1:
+            samples = samples.reshape(-1, self._start.channels)
+        while not self.source.has_room:
+            await asyncio.sleep(_ROOM_S)
+        try:
+            self.source.write(samples, timeout=0)
+        except AudioError as error:
+            code = Code.ENDED if self.source.over else Code.BAD_AUDIO
+            raise ClientError(code, str(error), close=POLICY if code == Code.ENDED else UNSUPPORTED) from error
+        self.frames += len(samples)
+
+
+class Allowance:
+    """How much live audio may come: ``max_rate`` times what the clock gives, ``burst_s`` at once, saved up to a minute."""
+
+    def __init__(self, max_rate: float, burst_s: float) -> None:
+        self._max_rate, self._burst_s = max_rate, burst_s
+        self._saved, self._at = burst_s, time.monotonic()
+
+    def spend(self, seconds: float) -> None:
+        """Take ``seconds`` of audio; ClientError if that is more than there is."""
+        now = time.monotonic()
+        # An outage saves up as much as it held back.
+        self._saved = min(self._saved + self._max_rate * (now - self._at), self._burst_s + 60 * self._max_rate)
+        self._at = now
+        self._saved -= seconds
+        if self._saved < 0:
+            msg = (
+                f"live audio came faster than {self._max_rate:g} times real time for more than {self._burst_s:g} s; "
+                "send it at the pace of the clock, or start with pace 'fast'"
+            )
+            raise ClientError(Code.TOO_FAST, msg, close=POLICY)

@@ -1,0 +1,117 @@
+"""Who may use the gateway: tokens from the command line or a file, when they expire, and what each may use at a time.
+
+A token file has one token per line, behind it ``streams=N`` and ``expires=2027-01-31T12:00:00Z`` where wanted; ``#`` begins a comment.
+It is read again when it changes. Knows nothing of sockets. Runs in the gateway; the command checks the file with it.
+"""
+
+import datetime
+import hashlib
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+
+from diart_mp.errors import UsageError
+from diart_mp.web.protocol import POLICY, ClientError, Code
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a token allows; ``name`` tells tokens apart without giving them away."""
+
+    name: str = ""
+    streams: int | None = None
+    expires: datetime.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    digest: bytes
+    grant: Grant
+
+
+class Tokens:
+    """The tokens of ``file`` and ``token``; with neither, everybody is let in. UsageError for a file that is none."""
+
+    def __init__(self, token: str = "", file: Path | None = None) -> None:
+        self._file = file
+        self._fixed = [_Known(_digest(token), Grant(_name(token)))] if token else []
+        self._known = list(self._fixed)
+        self._stamp: tuple[int, int] | None = None
+        self._read()
+
+    @property
+    def needed(self) -> bool:
+        """Whether a client has to show a token."""
+        return bool(self._fixed) or self._file is not None
+
+    def check(self, token: str) -> Grant:
+        """What ``token`` allows now; ClientError (close code 1008) where that is nothing."""
+        if not self.needed:
+            return Grant()
+        if not token:
+            msg = "a token is needed: send 'Authorization: Bearer TOKEN', or ?token=TOKEN in the address"
+            raise _refuse(msg)
+        self._read()
+        digest = _digest(token)
+        found = [known.grant for known in self._known if hmac.compare_digest(known.digest, digest)]
+        if not found:
+            msg = "this token is not known here; is it mistyped, or of another server?"
+            raise _refuse(msg)
+        expires = found[0].expires
+        if expires is not None and expires <= datetime.datetime.now(datetime.UTC):
+            msg = f"this token expired at {expires.isoformat(timespec='seconds')}; ask for a new one"
+            raise _refuse(msg)
+        return found[0]
+
+    def _read(self) -> None:
+        if self._file is None:
+            return
+        try:
+            status = self._file.stat()
+            stamp = (status.st_mtime_ns, status.st_size)
+            if stamp == self._stamp:
+                return
+            text = self._file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"cannot read the token file {self._file}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+            if self._stamp is None:
+                raise UsageError(msg) from error
+            return  # it is being replaced: what was known holds on
+        known = [
+            _parse(line.split("#")[0].split(), number, self._file) for number, line in enumerate(text.split("\n"), 1)
+        ]
+        self._known = [*self._fixed, *(each for each in known if each is not None)]
+        self._stamp = stamp
+
+
+def _parse(words: list[str], number: int, file: Path) -> _Known | None:
+    if not words:
+        return None
+    streams, expires = None, None
+    for word in words[1:]:
+        key, _, value = word.partition("=")
+        try:
+            if key == "streams":
+                streams = int(value)
+            elif key == "expires":
+                expires = datetime.datetime.fromisoformat(value)
+            else:
+                raise ValueError(word)
+        except ValueError as error:
+            msg = f"{file}, line {number}: '{word}' is neither streams=N nor expires=2027-01-31T12:00:00Z"
+            raise UsageError(msg) from error
+    if expires is not None and expires.tzinfo is None:
+        expires = expires.replace(tzinfo=datetime.UTC)
+    return _Known(_digest(words[0]), Grant(_name(words[0]), streams, expires))
+
+
+def _refuse(text: str) -> ClientError:
+    return ClientError(Code.UNAUTHORIZED, text, close=POLICY)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _name(token: str) -> str:
+    return _digest(token).hex()[:12]

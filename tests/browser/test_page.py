@@ -1,0 +1,97 @@
+"""The page in a real browser: microphone, dropped file, names, downloads, both themes, and what people with screen readers get."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diart_mp.config import Settings
+from tests.fakes import TONE_MODELS
+from tests.pipeline_runs import run
+from tests.web.conftest import Recording
+from tests.web.conftest import recordings as recordings
+from tests.web.rig import Serving, serving
+
+from .chromium import Page, chromium
+
+AXE = Path(__file__).resolve().parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+EARLY = Settings(start="early")
+
+
+@pytest.fixture(scope="module")
+def early_server() -> Iterator[Serving]:
+    with serving(EARLY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def early_rttm(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a run of the first recording says that speaks from the first step on, as the page does."""
+    files = run(recordings[1].path, tmp_path_factory.mktemp("early"), models=TONE_MODELS, settings=EARLY).files
+    return files["talk1.rttm"].decode()
+
+
+@pytest.fixture
+def page(early_server: Serving, recordings: list[Recording], tmp_path: Path) -> Iterator[Page]:
+    with chromium(tmp_path, recordings[1].path) as page:
+        page.open(f"http://localhost:{early_server.port}/")
+        yield page
+        assert page.errors == []
+
+
+def test_the_microphone_is_diarized_while_it_is_heard(page: Page, early_rttm: str) -> None:
+    lines = [line.split() for line in early_rttm.splitlines()]
+    page.click("#listen")
+    page.until("document.querySelectorAll('#turns tr').length")
+    heard = page.js("document.getElementById('heard').textContent")
+    first = float(page.turns()[0][0])
+    minutes, seconds = map(int, heard.split(":"))
+    assert 60 * minutes + seconds - first < 1.5
+    page.until("Number(document.getElementById('heard').textContent.split(':')[1]) >= 14")
+    page.click("#stop")
+    page.until("document.getElementById('state').textContent === 'Done'")
+    turns = page.turns()
+    assert {turn[2] for turn in turns} == {line[7] for line in lines}
+    assert abs(len(turns) - len(lines)) <= 1
+    assert page.js("document.querySelectorAll('#speakers li').length") == len({line[7] for line in lines})
+
+
+def test_a_dropped_file_a_name_and_downloads(page: Page, recordings: list[Recording], early_rttm: str) -> None:
+    page.drop(recordings[1].path)
+    page.until("document.getElementById('state').textContent === 'Done'")
+    assert len(page.turns()) == early_rttm.count("\n")
+    page.js(
+        "(() => { const name = document.querySelector('#speakers input'); name.focus(); name.value = 'Ada L';"
+        " name.dispatchEvent(new Event('input')); })()"
+    )
+    speaker = page.js("document.querySelector('#speakers input').getAttribute('aria-label')").removeprefix("Name of ")
+    assert "Ada L" in {turn[2] for turn in page.turns()}
+    for kind in ("rttm", "srt", "json"):
+        page.click(f"[data-format={kind}]")
+    assert page.downloaded("talk1.rttm") == early_rttm.replace(f" {speaker} ", " Ada_L ")
+    assert page.downloaded("talk1.srt").count(" --> ") == early_rttm.count("\n")
+    saved = json.loads(page.downloaded("talk1.json"))
+    assert {turn["name"] for turn in saved["turns"] if turn["speaker"] == speaker} == {"Ada L"}
+
+
+def test_both_themes_and_no_serious_obstacle(page: Page, recordings: list[Recording], tmp_path: Path) -> None:
+    if not AXE.exists():
+        pytest.skip(f"no axe-core at {AXE} (npm install --prefix .venv/axe axe-core)")
+    page.drop(recordings[1].path)
+    page.until("document.getElementById('state').textContent === 'Done'")
+    page.js(AXE.read_text())
+    pictures = []
+    for theme in ("light", "dark"):
+        page.theme(theme)
+        found = page.js("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html)]))")
+        assert [each for each in found if each[0] in ("serious", "critical")] == []
+        page.picture(tmp_path / f"{theme}.png")
+        pictures.append((tmp_path / f"{theme}.png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_a_file_that_is_no_audio_says_what_to_do(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("Dear all")
+    page.drop(tmp_path / "letter.txt")
+    assert "cannot be read as audio" in page.until("document.getElementById('problem').textContent")

@@ -1,0 +1,134 @@
+"""The pipeline as a Python object: real stages in processes, streams in the test's own."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from diart_mp.config import Settings
+from diart_mp.errors import AudioError, OutputError, StageError
+from diart_mp.pipeline import AudioFile, Pipeline, PipelineConfig, to_annotation
+from diart_mp.runtime.chain import compose
+from diart_mp.runtime.local import Models, default_stages
+from diart_mp.turns import Update
+from tests.fakes import TONE_MODELS, conversation
+from tests.pipeline_runs import run
+
+CONFIG = PipelineConfig(settings=Settings.from_seconds(latency=2.0), models=TONE_MODELS)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pipeline") / "hum.wav"
+    conversation(path, seconds=12.0, seed=7)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What the command line writes of the recording."""
+    return run(recording, tmp_path_factory.mktemp("run"), settings=CONFIG.settings, models=TONE_MODELS).files[
+        "hum.rttm"
+    ]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Iterator[Pipeline]:
+    with Pipeline(CONFIG) as pipeline:
+        yield pipeline
+
+
+def rows(updates: list[Update]) -> list[tuple[int, int, int, tuple[tuple[int, int, str], ...]]]:
+    return [
+        (each.seq, each.start, each.end, tuple((turn.start, turn.end, turn.speaker) for turn in each.turns))
+        for each in updates
+    ]
+
+
+def test_file_gives_what_the_command_line_gives(
+    pipeline: Pipeline, recording: Path, expected: bytes, tmp_path: Path
+) -> None:
+    seen: list[Update] = []
+    updates = list(pipeline.stream(AudioFile(recording), output=tmp_path, hooks=[seen.append]))
+    assert (tmp_path / "hum.rttm").read_bytes() == expected
+    assert [update.seq for update in updates] == list(range(len(updates)))
+    assert rows(seen) == rows(updates)
+    with pytest.raises(OutputError, match="exists already"):
+        pipeline.stream(AudioFile(recording), output=tmp_path)
+
+
+def test_pushed_samples_in_blocks_of_any_size_give_the_same(
+    pipeline: Pipeline, recording: Path, expected: bytes, tmp_path: Path
+) -> None:
+    samples, _ = soundfile.read(recording, dtype="float32")
+    stream = pipeline.open("hum", live=False, output=tmp_path)
+    for block in np.split(samples, [1, 700, 16_000, 16_001, 90_000]):
+        stream.write(block)
+    stream.end()
+    list(stream)
+    assert (tmp_path / "hum.rttm").read_bytes() == expected
+
+
+def test_several_streams_and_async(pipeline: Pipeline, recording: Path) -> None:
+    async def collect() -> list[Update]:
+        return [update async for update in pipeline.stream(AudioFile(recording))]
+
+    async def all_of_them() -> list[list[Update]]:
+        return await asyncio.gather(*(collect() for _ in range(3)))
+
+    one, *others = map(rows, asyncio.run(all_of_them()))
+    assert one
+    assert others == [one, one]
+
+
+def test_annotation_on_request(pipeline: Pipeline, recording: Path, expected: bytes) -> None:
+    pytest.importorskip("pyannote.core")
+    annotation = to_annotation(pipeline.stream(AudioFile(recording)), uri="hum")
+    spoken: dict[str, float] = {}
+    for line in expected.decode().splitlines():
+        fields = line.split()
+        spoken[fields[7]] = spoken.get(fields[7], 0.0) + float(fields[4])
+    assert {label: pytest.approx(seconds, abs=0.02) for label, seconds in spoken.items()} == dict(annotation.chart())
+
+
+def test_killed_stage_changes_nothing(recording: Path, expected: bytes, tmp_path: Path) -> None:
+    events: list[dict[str, object]] = []
+    with Pipeline(CONFIG, on_event=events.append) as pipeline:
+        samples, _ = soundfile.read(recording, dtype="float32")
+        pushed = pipeline.open("hum", live=False, output=tmp_path)
+        pushed.write(samples[:100_000])
+        stream = iter(pushed)
+        next(stream)
+        folder = pipeline._directory.path
+        for victim in ("segmentation", "clustering"):
+            os.kill(pipeline.pids()[victim], signal.SIGKILL)
+        pushed.write(samples[100_000:])
+        pushed.end()
+        list(stream)
+    assert {event["stage"] for event in events if event["event"] == "restart"} == {"segmentation", "clustering"}
+    assert (tmp_path / "hum.rttm").read_bytes() == expected
+    assert not folder.exists()
+
+
+def test_stage_that_cannot_start_is_one_line() -> None:
+    bad = PipelineConfig(models=Models(segmentation="no_such:Model", embedding="tests.fakes:ToneEmbedding"))
+    with pytest.raises(StageError, match="no_such") as caught, Pipeline(bad):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_only_pushed_streams_are_written_and_a_left_stream_says_so(recording: Path) -> None:
+    stages = compose(default_stages(TONE_MODELS), insert=["tests.runtime.stages:Mark@clustering"])
+    with Pipeline(PipelineConfig(models=TONE_MODELS, stages=stages)) as pipeline:
+        stream = pipeline.stream(AudioFile(recording))
+        with pytest.raises(AudioError, match=r"only a stream of Pipeline\.open"):
+            stream.write(np.zeros(3, np.float32))
+        assert all(turn.speaker.endswith("!") for update in stream for turn in update.turns)
+        pushed = pipeline.open("left")
+    with pytest.raises(StageError, match="has ended before left"):
+        list(pushed)

@@ -1,0 +1,261 @@
+"""What clients must not do: each is closed with a typed error and the right code, and the others do not notice."""
+
+import base64
+import datetime
+import json
+import random
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from diart_mp.topology import GatewayConfig
+from diart_mp.web.protocol import SUBPROTOCOL
+from tests.cli.command import Diart
+from tests.cli.conftest import diart as diart
+from tests.fakes import TONE_MODELS
+
+from .conftest import Recording
+from .rig import EXACT, WAIT_S, Client, Serving, serving
+
+GOOD, EXPIRED, SINGLE = "good-token", "expired-token", "single-token"
+SECOND = np.zeros(16_000, np.int16)
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    file = tmp_path_factory.mktemp("tokens") / "tokens"
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    file.write_text(f"# who may\n{GOOD}\n{EXPIRED} expires={yesterday.isoformat()}\n{SINGLE} streams=1\n")
+    limits: dict[str, Any] = {"max_streams": 3, "idle_s": 1.0, "start_s": 1.0, "burst_s": 2.0, "max_waiting": 40}
+    with serving(token_file=str(file), resume_s=1.0, **limits) as running:
+        yield running
+        running.until(lambda: running.metrics()["diart_mp_sessions"] == 0)
+        running.until(lambda: running.left() == [])
+
+
+def refused(client: Client) -> tuple[str, int | None]:
+    """The code of the error that ends a connection, and the close code."""
+    client.finish()
+    return client.of("error")[-1]["code"], client.close_code
+
+
+@pytest.mark.parametrize("token", ["", "wrong", EXPIRED])
+def test_without_a_good_token_nothing_is_read(strict: Serving, token: str) -> None:
+    before = strict.metrics()["diart_mp_sessions_started_total"]
+    with strict.client(token=token) as client:
+        assert refused(client) == ("unauthorized", 1008)
+        assert client.of("started") == []
+    assert strict.metrics()["diart_mp_sessions_started_total"] == before
+
+
+def test_a_token_in_the_address(strict: Serving) -> None:
+    with strict.client(path=f"/?token={GOOD}") as client:
+        client.start()
+        client.tell("stop")
+        client.finish()
+        assert client.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "close"),
+    [
+        (["no JSON"], "bad_message", 1002),
+        (["[" * 50_000], "bad_message", 1002),
+        ([b"\0\0"], "bad_order", 1002),
+        ([{"type": "stop"}], "bad_order", 1002),
+        ([{"type": "start", "protocol": "diart-mp.v9"}], "bad_protocol", 1002),
+        ([{"type": "start", "colour": "red"}], "bad_message", 1002),
+        ([{"type": "start", "audio": {"encoding": "opus"}}], "bad_audio", 1003),
+        ([{"type": "start", "audio": {"rate": 5}}], "bad_audio", 1003),
+        ([{"type": "start", "audio": {"channels": 1 << 40}}], "bad_audio", 1003),
+        ([{"type": "start", "diarization": {"step": 0.0001}}], "bad_settings", 1002),
+        ([{"type": "start", "diarization": {"latency": "NaN"}}], "bad_settings", 1002),
+        ([{"type": "start", "diarization": {"max_speakers": -1}}], "bad_settings", 1002),
+        ([{"type": "start", "resume_token": "x.y"}], "unknown_session", 1008),
+        ([{"type": "start"}, {"type": "start"}], "bad_order", 1002),
+        ([{"type": "start"}, {"type": "dance"}], "bad_message", 1002),
+        ([{"type": "start"}, {"type": "stop"}, b"\0\0"], "bad_order", 1002),
+        ([{"type": "start", "audio": {"encoding": "pcm_f32le"}}, b"\0\0\xc0\x7f" * 100], "bad_audio", 1003),
+        ([{"type": "start"}, *[SECOND.tobytes()] * 6], "too_fast", 1008),
+        ([{"type": "start"}], "idle", 1008),
+        ([], "start_timeout", 1008),
+    ],
+)
+def test_an_offence_has_its_code(strict: Serving, messages: list[Any], code: str, close: int) -> None:
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] < 3)
+    with strict.client(token=GOOD) as client:
+        for message in messages:
+            client.websocket.send(json.dumps(message) if isinstance(message, dict) else message)
+        assert refused(client) == (code, close)
+
+
+def test_a_message_of_100_mb(strict: Serving) -> None:
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] < 3)
+    with strict.client(token=GOOD) as client:
+        client.start()
+        with suppress(ConnectionClosed):
+            client.websocket.send(bytes(100_000_000))
+        client.finish()
+        assert client.close_code == 1009
+
+
+def test_full_is_said_within_a_tenth_of_a_second(strict: Serving) -> None:
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] == 0)
+    there = [strict.client(token=GOOD) for _ in range(3)]
+    for client in there:
+        client.start()
+    with strict.client(token=GOOD) as late:
+        asked = time.monotonic()
+        late.tell("start")
+        late.finish()
+        assert time.monotonic() - asked < 0.1
+        assert (late.of("error")[0]["code"], late.of("error")[0]["retryable"], late.close_code) == ("full", True, 1013)
+    for client in there:
+        client.tell("stop")
+        client.finish()
+
+
+def test_a_quota_is_the_tokens_own(strict: Serving) -> None:
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] == 0)
+    with strict.client(token=SINGLE) as one, strict.client(token=SINGLE) as two, strict.client(token=GOOD) as other:
+        one.start()
+        two.tell("start")
+        assert refused(two) == ("quota", 1013)
+        other.start()
+        for client in (one, other):
+            client.tell("stop")
+            client.finish()
+
+
+def test_a_resume_token_is_of_use_to_its_owner_alone(strict: Serving) -> None:
+    with strict.client(token=GOOD) as one, strict.client(token=SINGLE) as other:
+        token = one.start()["resume_token"]
+        other.tell("start", resume_token=token)
+        assert refused(other) == ("unknown_session", 1008)
+        one.tell("stop")
+        one.finish()
+
+
+def test_a_slow_reader_is_dropped(strict: Serving, recordings: list[Recording]) -> None:
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] == 0)
+    before = strict.metrics().get('diart_mp_client_errors_total{code="slow_reader"}', 0.0)
+    with socket.create_connection(("127.0.0.1", strict.port)) as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        key = base64.b64encode(bytes(16)).decode()
+        head = [
+            "GET / HTTP/1.1",
+            f"Host: 127.0.0.1:{strict.port}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {key}",
+            "Sec-WebSocket-Version: 13",
+            f"Authorization: Bearer {GOOD}",
+            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
+        ]
+        wire.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
+        _send_frame(wire, 1, json.dumps({"type": "start", "pace": "fast"}).encode())
+        audio = np.tile(recordings[0].samples, 10)
+        flush = json.dumps({"type": "flush"}).encode()
+
+        with suppress(OSError):  # until the server hangs up
+            while True:
+                for _ in range(500):
+                    _send_frame(wire, 1, flush)
+                _send_frame(wire, 2, audio[:16_000].tobytes())
+    strict.until(lambda: strict.metrics().get('diart_mp_client_errors_total{code="slow_reader"}', 0.0) > before)
+
+
+def _send_frame(wire: socket.socket, kind: int, data: bytes) -> None:
+    """A masked frame whose mask is zero."""
+    size = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+    wire.sendall(bytes([0x80 | kind]) + size + bytes(4) + data)
+
+
+def test_pages_of_others_may_not_connect(server: Serving) -> None:
+    for headers in ({"Origin": "https://example.org"}, {"Host": "example.org"}):
+        status, text = server.get("/", **headers)
+        assert status == 403
+        assert "may not" in text or "this machine" in text
+
+
+def test_noise_closes_its_sender_alone(server: Serving, recordings: list[Recording]) -> None:
+    """Random frames, half ones and plain noise beside a good client."""
+    generator = random.Random(7)
+    with server.client() as good:
+        good.start(pace="fast")
+        for number in range(60):
+            good.send(recordings[0].samples[number * 5000 : (number + 1) * 5000])
+            if number % 3 == 0:
+                with socket.create_connection(("127.0.0.1", server.port)) as wire:
+                    wire.sendall(generator.randbytes(generator.randrange(1, 3000)))
+            elif number % 3 == 1:
+                kind = generator.choice([SUBPROTOCOL, None])
+                with server.client(subprotocol=kind) as bad, suppress(OSError):  # it may be closed half-way
+                    bad.websocket.socket.sendall(generator.randbytes(generator.randrange(1, 300)))
+                    bad.websocket.socket.shutdown(socket.SHUT_RDWR)
+            else:
+                with server.client() as bad, suppress(ConnectionClosed):
+                    noise: bytes | str = generator.randbytes(99) if number % 2 else "{" * generator.randrange(50)
+                    bad.websocket.send(noise)
+        good.send(recordings[0].samples[300_000:])
+        good.tell("stop")
+        good.finish()
+    assert good.rttm("talk0") == recordings[0].rttm
+
+
+def test_tls_with_a_certificate_of_ones_own(diart: Diart, recordings: list[Recording], tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    made: list[str | Path] = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        key,
+        "-out",
+        cert,
+    ]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+    secure = Serving(GatewayConfig(settings=EXACT, cert=str(cert), key=str(key)), TONE_MODELS)
+    secure.scheme, secure.trusted = "https", ssl.create_default_context(cafile=cert)
+    with secure as server:
+        done = diart("client", recordings[0].path, "--port", str(server.port), "--ca", cert, "--fast", "-q")
+        assert (done.code, done.complaints) == (0, [])
+        trusting = ssl.create_default_context(cafile=cert)
+        with connect(f"wss://localhost:{server.port}/", ssl=trusting, proxy=None, open_timeout=WAIT_S) as websocket:
+            assert websocket.subprotocol is None
+        untrusting = diart("client", recordings[0].path, "--port", str(server.port), "--tls", "--fast", "-q")
+        assert (untrusting.code, len(untrusting.complaints)) == (1, 1)
+        assert "certificate" in untrusting.err
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (["--host", "0.0.0.0"], "--insecure"),
+        (["--key", "key.pem"], "--cert"),
+        (["--cert", "missing.pem"], "missing.pem"),
+        (["--token-file", "missing"], "missing"),
+        (["--port", "{taken}"], "--port"),
+    ],
+)
+def test_serve_refuses_in_one_line(diart: Diart, server: Serving, options: list[str], hint: str) -> None:
+    arguments = [option.format(taken=server.port) for option in options]
+    done = diart("serve", *arguments, "--segmentation", "tests.fakes:ToneSegmentation")
+    assert (done.code, len(done.complaints)) == (2, 1)
+    assert hint in done.err
