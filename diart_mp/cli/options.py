@@ -123,7 +123,8 @@ def pipeline_options(command: Command) -> Command:
                 type=click.Choice([each.value for each in Precision]),
                 default=Precision.EXACT.value,
                 show_default=True,
-                help="fast: shortcuts of the built-in models on CPUs that keep the error rate, not each number.",
+                help="Of the built-in models on CPUs. fast: shortcuts that keep the error rate, not each number; "
+                "reference: diart's numbers to the last bits, slower.",
             ),
             click.option("--hf-token", envvar="HF_TOKEN", help="Token for gated models of the hub."),
             click.option("--duration", type=float, default=5.0, show_default=True, help="Seconds of a window."),

@@ -30,7 +30,7 @@ def load_segmentation(
         token: access token of the hub; None for ``HF_TOKEN`` or the stored one.
         threads: threads of this process that one operation may use.
         reproducible: keep a chunk's numbers the same in any batch on any device (on a CPU they always are).
-        precision: whether the built-in model may take shortcuts on a CPU.
+        precision: whether the built-in model may take shortcuts on a CPU, or has to run in torch there as in diart.
 
     Raises:
         ModelError: no such model or device, or a model that cannot be read.
@@ -49,7 +49,7 @@ def load_segmentation(
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.pyannet import BuiltinSegmentation
 
-        if _takes_openvino(device):
+        if _takes_openvino(device, precision):
             from diart_mp.models.pyannet_openvino import OpenVinoPyanNet
 
             graph = OpenVinoPyanNet(load_weights("segmentation"), threads=threads, precision=precision)
@@ -88,7 +88,7 @@ def load_embedding(
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.ge2e import BuiltinEmbedding
 
-        if _takes_openvino(device):
+        if _takes_openvino(device, precision):
             from diart_mp.models.ge2e_openvino import OpenVinoEncoder
 
             encoder = OpenVinoEncoder(load_weights("embedding"), threads=threads, precision=precision)
@@ -104,9 +104,9 @@ def load_embedding(
     return PyannoteEmbedding(checkpoint, device, reproducible=reproducible)
 
 
-def _takes_openvino(device: str) -> bool:
+def _takes_openvino(device: str, precision: Precision) -> bool:
     """Whether a built-in model runs on OpenVINO: on CPUs, where it is installed. Torch is imported elsewhere (2 s)."""
-    return device == "cpu" and find_spec("openvino") is not None
+    return device == "cpu" and precision is not Precision.REFERENCE and find_spec("openvino") is not None
 
 
 def prepare_torch(device: str, threads: int) -> str:

@@ -47,12 +47,17 @@ def sinc_filters(low_hz: FloatArray, band_hz: FloatArray) -> FloatArray:
     low = number(SINC_MIN_HZ) + np.abs(low_hz)
     high = np.clip(low + number(SINC_MIN_HZ) + np.abs(band_hz), number(SINC_MIN_HZ), number(SAMPLE_RATE / 2))
     phase_low, phase_high, width = low * angles, high * angles, 2 * (high - low)
-    even = (np.sin(phase_high) - np.sin(phase_low)) / (angles / 2) * window
-    odd = (np.cos(phase_low) - np.cos(phase_high)) / (angles / 2) * window
+    even = (_rounded(np.sin, phase_high) - _rounded(np.sin, phase_low)) / (angles / 2) * window
+    odd = (_rounded(np.cos, phase_low) - _rounded(np.cos, phase_high)) / (angles / 2) * window
     cosine = np.concatenate([even, width, even[:, ::-1]], axis=1)
     sine = np.concatenate([odd, np.zeros_like(width), -odd[:, ::-1]], axis=1)
     filters: FloatArray = np.concatenate([cosine, sine]) / np.concatenate([width, width])
     return filters[:, None]
+
+
+def _rounded(function: np.ufunc, phases: FloatArray) -> FloatArray:
+    """Right to the last bit, as torch's is in 19 of 20 values: NumPy's own float32 function is in 5 of 6."""
+    return np.asarray(function(phases.astype(np.float64)), np.float32)
 
 
 class BuiltinSegmentation(SegmentationModel):

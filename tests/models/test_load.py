@@ -10,6 +10,9 @@ import torch
 
 from diart_mp.errors import ModelError
 from diart_mp.models.load import load_embedding, load_segmentation, prepare_torch
+from diart_mp.precision import Precision
+
+from .golden import Golden
 
 WITHOUT_OPENVINO = """
 import importlib.util
@@ -39,6 +42,16 @@ def test_built_in_models_import_nothing_but_their_engine(engine: str) -> None:
     assert packages & {"openvino", "torch", "safetensors"} == {engine, "safetensors"}
     assert packages & heavy == set()
     assert "torch._dynamo" not in modules
+
+
+def test_reference_precision_gives_the_numbers_of_diart(golden: Golden) -> None:
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip(
+            "the golden scores come from a processor with AVX-512, and other kernels of torch sum in another order"
+        )
+    chunks = slice(10, 22)  # those that differ most on other engines
+    scores = load_segmentation("builtin", precision=Precision.REFERENCE)(golden.waveforms[chunks])
+    np.testing.assert_allclose(scores, golden.segmentation[chunks], rtol=0, atol=1e-4)
 
 
 def test_without_torch_the_message_says_what_to_install() -> None:

@@ -32,10 +32,13 @@ def test_scores_are_those_of_diart(model: BuiltinSegmentation, network: Network,
     assert scores.shape == (len(golden.waveforms), 293, 3)
     assert scores.dtype == np.float32
     # The golden scores match torch's kernels for AVX-512. Others sum in another order, which the network amplifies: with
-    # torch and SSE 4.1, 97 % of the scores stay within 1e-5 and the worst one is off by 0.0034; with OpenVINO, by 0.0026.
+    # torch and SSE 4.1, 97 % of the scores stay within 1e-5 and the worst one is off by 0.0034; with OpenVINO, by 0.0014
+    # (99.8 % are within 1e-4), with torch in float64 by 0.0028.
     same_kernels = isinstance(network, TorchPyanNet) and torch.backends.cpu.get_cpu_capability() == "AVX512"
     np.testing.assert_allclose(scores, golden.segmentation, rtol=0, atol=1e-5 if same_kernels else 1e-2)
-    assert np.abs(scores - golden.segmentation).mean() < 1e-5
+    differences = np.abs(scores - golden.segmentation)
+    assert differences.mean() < 1e-5
+    assert (differences < 1e-4).mean() > 0.99
 
 
 def test_sinc_filters_are_those_of_asteroid(segmentation_weights: dict[str, FloatArray]) -> None:
