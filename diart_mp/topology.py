@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from diart_mp.config import Settings, check_names
 from diart_mp.errors import OutputError, UsageError
+from diart_mp.places import check_places
 from diart_mp.precision import Precision
 
 VERSION = 1
@@ -28,15 +29,27 @@ def leaves_host(endpoint: str) -> bool:
 
 
 _MAX_REPLICAS = 100
+_PORT = re.compile(r"(tcp://.*:)(\d+)")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a stage: part of file names, socket identities and messages
+_KEYED = ("clustering", "vad")  # stages that a file need not call so
 _OWN_FILE = "surrogateescape"  # a topology may name files whose names are no UTF-8; their bytes are kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaConfig:
+    """What one replica of a stage has of its own; what is empty is the stage's."""
+
+    place: str = ""
+    bind: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
     """One stage: ``bind`` is where its output link listens (the last stage has none), ``model`` a model reference.
 
-    ``implementation``: ``module:Class`` or the name of an entry point of the group ``diart_mp.stages``; empty: what ``name`` names;
+    ``place`` names the host where somebody starts it with ``diart-mp stage``; empty: ``diart-mp run`` starts it. ``replica`` has what
+    the replicas do not share. ``implementation``: ``module:Class`` or the name of an entry point of the group ``diart_mp.stages``; empty: what ``name`` names;
     "foreign": a program that somebody else starts and that speaks the protocol. ``options`` are the stage's own.
     """
 
@@ -50,7 +63,9 @@ class StageConfig:
     threads: int = 1
     max_batch: int = 8
     implementation: str = ""
+    place: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    replica: tuple[ReplicaConfig, ...] = ()
 
     @property
     def foreign(self) -> bool:
@@ -58,12 +73,25 @@ class StageConfig:
         return self.implementation == FOREIGN
 
     def endpoints(self) -> list[str]:
-        """Where the replicas of this stage listen: ``bind``, with the replica's number behind it if there are several."""
+        """Where the replicas of this stage listen."""
         return [self.endpoint(replica) for replica in range(self.replicas)]
 
     def endpoint(self, replica: int) -> str:
-        """Where one replica listens."""
-        return self.bind if self.replicas == 1 else f"{self.bind}-{replica}"
+        """Where one replica listens: its own ``bind``, or the stage's with the replica's number behind it or added to the port."""
+        if self.replica and self.replica[replica].bind:
+            return self.replica[replica].bind
+        port = _PORT.fullmatch(self.bind)
+        if self.replicas == 1 or not self.bind:
+            return self.bind
+        return f"{port[1]}{int(port[2]) + replica}" if port else f"{self.bind}-{replica}"
+
+    def place_of(self, replica: int) -> str:
+        """Where one replica runs; empty: where ``diart-mp run`` is."""
+        return (self.replica[replica].place if self.replica else "") or self.place
+
+    def device_of(self, replica: int) -> str:
+        """The device of one replica."""
+        return (self.replica[replica].device if self.replica else "") or self.device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +163,17 @@ class Topology:
     ``directory`` holds its sockets and journals, ``control`` is the supervisor's socket. A stage counts as hung when it gives no
     sign of life for ``silence_s`` (stopped, or deadlocked), or works on one batch for ``stuck_s``; a hung stage is replaced.
     TCP endpoints other than loopback ones carry audio in the clear, so they must be allowed by ``insecure = true``.
+    A file that somebody writes for several hosts leaves ``run``, ``directory`` and the endpoints that stay on the host of
+    ``diart-mp run`` empty (a plan); each process fills in its own. Stages elsewhere report to ``report``.
     """
 
-    run: str
-    directory: str
     stages: tuple[StageConfig, ...]
-    results: str
+    run: str = ""
+    directory: str = ""
+    results: str = ""
     control: str = ""
+    report: str = ""
+    home: str = "home"
     max_in_flight: int = 32
     silence_s: float = 5.0
     stuck_s: float = 60.0
@@ -156,6 +188,15 @@ class Topology:
                 return stage
         check_names({name: None}, {stage.name: None for stage in self.stages}, "stage")
         raise AssertionError
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether it is what somebody wrote, not yet what runs."""
+        return not self.directory
+
+    def watched(self, stage: StageConfig) -> bool:
+        """Whether the supervisor starts and watches all replicas of a stage."""
+        return not stage.foreign and not any(stage.place_of(replica) for replica in range(stage.replicas))
 
     def is_ordered(self, name: str) -> bool:
         """Whether a stage gets the chunks of a stream in order, all in one process: keyed ones do, and the last, which answers."""
@@ -200,7 +241,7 @@ class Topology:
         values = dict(values)
         keys = ["stage" if each.name == "stages" else each.name for each in fields(cls)]
         check_names(values, dict.fromkeys(keys), "key")
-        values["stages"] = tuple(_typed(StageConfig, table, "stage") for table in _tables(values, "stage"))
+        values["stages"] = tuple(_stage(table) for table in _tables(values, "stage"))
         if "job" in values:
             values["job"] = _job(values["job"])
         if "gateway" in values:
@@ -225,6 +266,21 @@ def read_toml(path: Path, *, errors: str = "strict") -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not valid TOML: {error}"
         raise UsageError(msg) from error
+
+
+def _stage(table: dict[str, Any]) -> StageConfig:
+    values = dict(table)
+    if "replica" in values:
+        values["replica"] = tuple(_typed(ReplicaConfig, each, "replica") for each in _tables(values, "replica"))
+        if values["replica"]:
+            values.setdefault("replicas", len(values["replica"]))
+    if "implementation" not in values and values.get("name") in _KEYED:
+        values.setdefault("keyed", True)
+    stage: StageConfig = _typed(StageConfig, values, "stage")
+    if stage.replica and len(stage.replica) != stage.replicas:
+        msg = f"{stage.name} has {stage.replicas} replicas and {len(stage.replica)} tables [[stage.replica]]; leave 'replicas' out"
+        raise UsageError(msg)
+    return stage
 
 
 def _job(table: Any) -> Job:
@@ -316,8 +372,11 @@ def _check_endpoints(topology: Topology) -> None:
     """Where processes listen: known transports, and no two at one place."""
     stages = topology.stages[:-1]
     endpoints = [endpoint for stage in stages for endpoint in stage.endpoints()] + [topology.results]
-    endpoints += [topology.control] if topology.control else []
+    endpoints += [endpoint for endpoint in (topology.control, topology.report) if endpoint]
+    check_places(topology)
     for endpoint in endpoints:
+        if topology.is_plan and not endpoint:
+            continue
         if not endpoint.startswith(_PREFIXES):
             msg = f"an endpoint must begin with {' or '.join(_PREFIXES)}, not '{endpoint}'"
             raise UsageError(msg)
@@ -326,10 +385,4 @@ def _check_endpoints(topology: Topology) -> None:
             raise UsageError(msg)
         if endpoints.count(endpoint) > 1:
             msg = f"two stages listen at {endpoint}; give each an endpoint of its own"
-            raise UsageError(msg)
-    for stage in stages:
-        if stage.replicas > 1 and stage.bind.startswith("tcp://"):
-            msg = (
-                f"the {stage.replicas} replicas of {stage.name} cannot all listen at {stage.bind}; use ipc:// for them"
-            )
             raise UsageError(msg)

@@ -59,7 +59,7 @@ def test_defaults_of_a_short_file(tmp_path: Path) -> None:
     assert topology.control == ""
     assert topology.max_in_flight == 32
     assert topology.job is None
-    assert topology.stages[1] == StageConfig(name="clustering")
+    assert topology.stages[1] == StageConfig(name="clustering", keyed=True)
 
 
 def test_neighbours_and_endpoints() -> None:
@@ -80,7 +80,6 @@ def test_neighbours_and_endpoints() -> None:
         ("version = 1", "", "'version = 1' is missing"),
         ("version = 1", "version = 2", "newer diart-mp"),
         ('run = "r"', 'rum = "r"', "unknown key 'rum'; did you mean 'run'"),
-        ('run = "r"', "", "incomplete"),
         ('run = "r"', "run = 3", "'run' must be of type str, not 3"),
         ('run = "r"', 'run = "r"\nstages = []', "unknown key 'stages'; did you mean 'stage'"),
         ('run = "r"', 'run = "r"\nmax_in_flight = 0', "must be at least 1"),
@@ -93,7 +92,21 @@ def test_neighbours_and_endpoints() -> None:
         ('run = "r"', 'run = "r"\nstuck_s = nan', "must be above 0"),
         ('run = "r"', 'run = "r"\nsilence_s = 0', "must be above 0"),
         ("[[stage]]", "[stage]", "not valid TOML"),
-        ('name = "clustering"', 'name = "clustering"\nreplica = 2', "did you mean 'replicas'"),
+        ('name = "clustering"', 'name = "clustering"\nreplicass = 2', "did you mean 'replicas'"),
+        ('name = "clustering"', 'name = "clustering"\nreplica = 2', "'replica' must be a list of tables"),
+        ('name = "clustering"', 'name = "clustering"\nreplica = [{plaze = "B"}]', "did you mean 'place'"),
+        (
+            'name = "clustering"',
+            'name = "clustering"\nreplicas = 2\nreplica = [{place = "B"}]',
+            "2 replicas and 1 tables",
+        ),
+        ('bind = "ipc:///tmp/a"', 'bind = "ipc:///tmp/a"\nplace = "B"', "capture runs where diart-mp run is"),
+        (
+            'name = "clustering"',
+            'name = "clustering"\nplace = "B"',
+            "clustering at B cannot reach capture at home: 'bind'",
+        ),
+        ('run = "r"', 'run = "r"\nreport = "ipc:///tmp/x"', "'report' is for stages on other hosts"),
         ('name = "clustering"', 'name = "clustering"\nreplicas = 0', "must be at least 1"),
         ('name = "clustering"', 'name = "clustering"\nreplicas = 101', "at most 100 replicas"),
         ('name = "clustering"', 'name = "clustering"\nkeyed = 1', "'keyed' must be of type bool"),
@@ -118,10 +131,15 @@ def test_files_that_are_refused(tmp_path: Path, old: str, new: str, said: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_replicas_cannot_share_a_tcp_port(tmp_path: Path) -> None:
-    stage = '[[stage]]\nname = "segmentation"\nbind = "tcp://127.0.0.1:5001"\nreplicas = 2\n'
-    with pytest.raises(UsageError, match=r"2 replicas of segmentation cannot all listen at tcp://127.0.0.1:5001"):
-        Topology.read(write(tmp_path, MINIMAL.replace('[[stage]]\nname = "clus', stage + '[[stage]]\nname = "clus')))
+def test_replicas_listen_at_ports_in_a_row(tmp_path: Path) -> None:
+    stage = (
+        '[[stage]]\nname = "segmentation"\nbind = "tcp://127.0.0.1:4999"\nreplicas = REPLICAS\n[[stage]]\nname = "clus'
+    )
+    text = MINIMAL.replace('[[stage]]\nname = "clus', stage)
+    topology = Topology.read(write(tmp_path, text.replace("REPLICAS", "1")))
+    assert topology.stage("segmentation").endpoints() == ["tcp://127.0.0.1:4999"]
+    with pytest.raises(UsageError, match=r"two stages listen at tcp://127.0.0.1:5000"):  # that is where results go
+        Topology.read(write(tmp_path, text.replace("REPLICAS", "2")))
 
 
 @pytest.mark.parametrize(

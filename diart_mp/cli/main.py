@@ -26,6 +26,7 @@ _COMMANDS = {
     "models": ("diart_mp.cli.models", "Bring or list the built-in models."),
     "top": ("diart_mp.cli.top", "Show the pipelines that run on this machine."),
     "stage": ("diart_mp.cli.stage", "Run one stage of a pipeline as a process of its own."),
+    "topology": ("diart_mp.cli.topology", "Check and explain the topology of a pipeline on several hosts."),
     "completion": ("diart_mp.cli.completion", "Print the completion script for a shell."),
 }
 BROKEN_PIPE = 141  # what a shell sees of a program that SIGPIPE ended

@@ -10,11 +10,24 @@ from diart_mp.config import CLUSTERINGS, STARTS, Settings, check_names
 from diart_mp.errors import UsageError
 from diart_mp.precision import Precision
 from diart_mp.presets import PRESETS
-from diart_mp.topology import read_toml
+from diart_mp.topology import Topology, read_toml
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _MODEL_NAMES = ("segmentation", "embedding")
+# What a topology says of its stages, with the defaults of the options that say it otherwise.
+_OF_STAGES = {
+    "models": "builtin",
+    "segmentation": None,
+    "embedding": None,
+    "device": "cpu",
+    "precision": Precision.EXACT.value,
+    "chain": None,
+    "insert": (),
+    "replacing": (),
+    "stage_options": (),
+}
+_SPELLED = {"replacing": "replace", "stage_options": "option"}
 _PRESET_VALUES = ("tau_active", "rho_update", "delta_new")
 
 
@@ -200,6 +213,15 @@ def stage_options(command: Command) -> Command:
     return command
 
 
+def place_options(command: Command) -> Command:
+    """Stages on other hosts."""
+    return click.option(
+        "--topology",
+        type=click.Path(path_type=Path),
+        help="File that says which stages run where, with which models; those without a place are started here.",
+    )(command)
+
+
 def output_options(command: Command) -> Command:
     """Where the turns go."""
     for option in reversed(
@@ -244,14 +266,32 @@ def _latency(text: str | float | None) -> float | str | None:
         raise UsageError(msg) from error
 
 
-def models(values: Mapping[str, Any]) -> Any:
-    """The models, checked as far as that goes without loading them."""
+def plan(values: Mapping[str, Any]) -> Topology | None:
+    """The topology that the options name; UsageError where it is said twice what stages run, and how."""
+    if values["topology"] is None:
+        return None
+    for name, default in _OF_STAGES.items():
+        if values[name] != default:
+            msg = f"--{_SPELLED.get(name, name)} says what stages run, and so does {values['topology']}; say it in that file"
+            raise UsageError(msg)
+    found = Topology.read(values["topology"])
+    if not found.is_plan or found.job is not None:
+        msg = f"{values['topology']} is of stages that are all started by hand; leave out 'directory' and [job] for diart-mp run"
+        raise UsageError(msg)
+    return found
+
+
+def models(values: Mapping[str, Any], plan: Topology | None = None) -> Any:
+    """The models that run here, checked as far as that goes without loading them."""
     from diart_mp.models.reference import check, preset
     from diart_mp.runtime.local import Models
 
     chosen = preset(values["models"])
     references = {name: values[name] or getattr(chosen, name) for name in _MODEL_NAMES}
-    for reference in references.values():
+    if plan is not None:
+        here = {stage.name: stage.model for stage in plan.stages if not all(map(stage.place_of, range(stage.replicas)))}
+        references = {name: here.get(name, "") for name in _MODEL_NAMES}
+    for reference in filter(None, references.values()):
         check(reference)
     return Models(**references, device=values["device"], precision=values["precision"])
 

@@ -38,6 +38,7 @@ class _Interrupt:
 @options.source_options
 @options.pipeline_options
 @options.stage_options
+@options.place_options
 @options.output_options
 def command(**values: Any) -> int:
     """Diarize SOURCE...: audio files (wav, flac, ogg, mp3), folders of them, or - for raw samples on standard input.
@@ -46,7 +47,8 @@ def command(**values: Any) -> int:
     to files in that folder.
     """
     job, problems = _job(values)
-    models = options.models(values)
+    plan = options.plan(values)
+    models = options.models(values, plan)
     stages = options.stages(values, models)
     reference = _reference(values["reference"])
     view = make_view(as_json=values["as_json"], quiet=values["quiet"], several=len(job.sources) > 1)
@@ -58,7 +60,7 @@ def command(**values: Any) -> int:
         for problem in problems:
             view.note(f"left out: {problem}")
         interrupt = _Interrupt()
-        summary = _run(job, models, reporter, interrupt, values["hf_token"], stages=stages)
+        summary = _run(job, models, reporter, interrupt, values["hf_token"], stages=stages, plan=plan)
         summary.failures[:0] = problems
         reporter.finish(summary)
     for failure in summary.failures:
@@ -68,9 +70,7 @@ def command(**values: Any) -> int:
     return 1 if summary.failures else 0
 
 
-def _run(
-    job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token: str | None, *, stages: Any = None
-) -> Any:
+def _run(job: Job, models: Any, reporter: Reporter, interrupt: _Interrupt, token: str | None, **chain: Any) -> Any:
     """The run itself, with Ctrl-C and SIGTERM as the wish to end it well."""
     from diart_mp.runtime.local import LocalPipeline
 
@@ -82,7 +82,7 @@ def _run(
     environment = {"HF_TOKEN": token} if token else {}
     try:
         with LocalPipeline(
-            job, models, on_event=reporter.event, inherit=inherit, environment=environment, stages=stages
+            job, models, on_event=reporter.event, inherit=inherit, environment=environment, **chain
         ) as pipeline:
             return pipeline.run(_each_step(interrupt, pipeline, reporter.refresh))
     except _TimeUp:

@@ -1,6 +1,5 @@
 """``diart-mp stage``: one stage as a process of its own. Started by ``diart-mp run``, by systemd, or by hand."""
 
-import time
 from pathlib import Path
 
 import click
@@ -19,7 +18,7 @@ import click
 @click.option("--guard", type=int, hidden=True, help="Descriptor of a pipe that ends when the supervisor does.")
 def command(name: str, topology: Path, epoch: int | None, guard: int | None) -> int:
     """Run stage NAME (capture, segmentation, embedding, clustering; NAME/1 for a replica) of a topology."""
-    from diart_mp.runtime.process import run_stage
+    from diart_mp.runtime.process import clock_epoch, run_stage
 
-    # A stage that nobody counts the starts of still must not be taken for the one before it.
-    return run_stage(name, topology, epoch=epoch or int(time.time()), guard=guard)
+    # A stage that nobody counts the starts of still must not be taken for the one before it, nor for a later one.
+    return run_stage(name, topology, epoch=epoch or clock_epoch(), guard=guard)

@@ -5,6 +5,7 @@ stage is heard while it computes; they carry a progress counter, by which the su
 Without a supervisor (a stage started by systemd, say) nothing is sent and nothing comes. Runs in every stage process.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ from diart_mp.transport.link import make_socket, readable
 BEAT_S = 0.1
 _GATHER_S = 0.05  # within which results are told together
 _MOST_GATHERED = 100
+_MOST_KEPT = 100  # messages for a supervisor that is not there
 _LOG = logging.getLogger(__name__)
 
 
@@ -46,8 +48,17 @@ class StageControl:
     """Talks to the supervisor for one stage process. Used by the main thread; only beats come from another one."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, stage: str, replica: int, epoch: int
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        stage: str,
+        replica: int,
+        epoch: int,
+        lossy: bool = False,
     ) -> None:
+        """``lossy``: nobody may be listening, now or for days; what cannot be told then is not kept."""
+        self._most_kept, self._flags = (_MOST_KEPT, zmq.DONTWAIT) if lossy else (0, 0)
         self._context, self._endpoint = context, endpoint
         self._who = {"stage": stage, "replica": replica, "epoch": epoch}
         self._stop = threading.Event()
@@ -66,7 +77,8 @@ class StageControl:
     def send(self, kind: str, **values: Any) -> None:
         """Tell the supervisor something; what is meant for people goes to the log where there is none."""
         if self.socket is not None:
-            self.socket.send(pack_control(kind, **self._who, **values))
+            with contextlib.suppress(zmq.Again):
+                self.socket.send(pack_control(kind, **self._who, **values), flags=self._flags)
         elif "text" in values:
             _LOG.warning("%s: %s", values.get("stream") or self._who["stage"], values["text"])
 
@@ -115,6 +127,7 @@ class StageControl:
 
     def _connect(self, suffix: str) -> zmq.Socket[bytes]:
         socket = make_socket(self._context, zmq.DEALER)
+        socket.sndhwm = self._most_kept
         socket.identity = "{stage}/{replica}/{epoch}".format(**self._who).encode() + suffix.encode()
         socket.connect(self._endpoint)
         return socket
@@ -133,5 +146,6 @@ class StageControl:
                 busy_s=progress.busy_s(),
                 counters=dict(progress.counters),
             )
-            socket.send(beat)
+            with contextlib.suppress(zmq.Again):
+                socket.send(beat, flags=self._flags)
         socket.close()

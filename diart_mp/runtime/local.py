@@ -63,14 +63,18 @@ class LocalPipeline:
         inherit: tuple[int, ...] = (),
         environment: Mapping[str, str] | None = None,
         stages: Sequence[StageConfig] | None = None,
+        plan: Topology | None = None,
         **limits: Any,
     ) -> None:
-        """``stages``: another chain than the default one (``runtime.chain``). ``limits``: max_in_flight, silence_s and stuck_s of the topology."""
+        """``stages``: another chain than the default one (``runtime.chain``). ``limits``: max_in_flight, silence_s and stuck_s of the topology.
+
+        ``plan``: a topology for several hosts, whose stages at home are started here.
+        """
         self.summary = RunSummary()
         self._on_event = on_event
         self._directory = RunDirectory()
         self.directory = self._directory.path
-        topology = make_topology(self._directory, job, models, stages, **limits)
+        topology = make_topology(self._directory, job, models, stages, plan, **limits)
         file = self._directory.path / "topology.toml"
         topology.write(file)
         self.supervisor = Supervisor(topology, file, on_event=self._event, inherit=inherit, environment=environment)
@@ -132,9 +136,10 @@ def make_topology(
     job: Job | GatewayConfig,
     models: Models,
     stages: Sequence[StageConfig] | None = None,
+    plan: Topology | None = None,
     **limits: Any,
 ) -> Topology:
-    """The default chain, or ``stages``, with Unix sockets in the run folder where they name no place.
+    """The default chain, ``stages``, or those of ``plan``, with Unix sockets in the run folder where they name no endpoint.
 
     A gateway stands in place of capture if that is what is wanted.
     """
@@ -143,13 +148,17 @@ def make_topology(
     def endpoint(name: str) -> str:
         return f"ipc://{directory.path / name}"
 
-    if stages is None:
+    if plan is not None:
+        stages = plan.stages
+    elif stages is None:
         stages = default_stages(models, CHAIN[0] if gateway is None else "gateway")
-    return Topology(
+    base = plan or Topology(stages=())
+    return replace(
+        base,
         run=directory.run,
         directory=str(directory.path),
         stages=tuple(replace(stage, bind=stage.bind or endpoint(stage.name)) for stage in stages),
-        results=endpoint("results"),
+        results=base.results or endpoint("results"),
         control=endpoint("control"),
         job=job if isinstance(job, Job) else None,
         gateway=gateway,

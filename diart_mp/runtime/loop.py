@@ -58,7 +58,7 @@ class StageLoop:
         config, after = topology.stage(stage.name), topology.after(stage.name)
         self._stage, self._control, self._context = stage, control, context
         self._ordered = topology.is_ordered(stage.name)
-        self._foreign_after = after is not None and after.foreign
+        self._foreign_after = after is not None and not topology.watched(after)
         self._replaced = 0
         self._sender_id = (stage.name, epoch)
         self._replica = replica

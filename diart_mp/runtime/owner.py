@@ -75,7 +75,7 @@ class Owner:
         self.stopped = False
         self.turned_at = time.monotonic()  # when the loop last came round, monotonic s
         self._progress_at = 0.0
-        self._foreign_after = after is not None and after.foreign
+        self._foreign_after = after is not None and not topology.watched(after)
         self._replaced = 0
 
     def run(self, pending: Iterable[OpenStream], *, jobs: int) -> None:

@@ -11,7 +11,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +24,7 @@ from diart_mp.errors import DiartMpError, OutputError, UsageError
 from diart_mp.runtime.chain import make_stage, stage_class
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import StageLoop
+from diart_mp.runtime.rundir import RunDirectory
 from diart_mp.topology import StageConfig, Topology
 
 _ORPHANED = 3  # exit code of a stage whose supervisor is gone
@@ -39,25 +43,53 @@ def run_stage(name: str, topology_file: Path, *, epoch: int, guard: int | None =
     if guard is not None:
         threading.Thread(target=_end_with_supervisor, args=(guard,), name="guard", daemon=True).start()
     topology = Topology.read(topology_file)
-    make_directory(Path(topology.directory))
     name, _, number = name.partition("/")
     replica = _replica(number, topology.stage(name))
     _set_title(name, replica, topology.stage(name).replicas)
+    with ExitStack() as stack:
+        topology = _settle(topology, name, replica, stack)
+        return _run_in(topology, name, replica=replica, epoch=epoch)
+
+
+def _settle(topology: Topology, name: str, replica: int, stack: ExitStack) -> Topology:
+    """The topology as one process takes it: with a folder, and with the replica's own device."""
+    stages = [
+        replace(stage, device=stage.device_of(replica)) if stage.name == name else stage for stage in topology.stages
+    ]
+    topology = replace(topology, stages=tuple(stages))
+    if not topology.is_plan:
+        make_directory(Path(topology.directory))
+        return topology
+    if not (topology.before(name).bind and (topology.after(name) is None or topology.stage(name).endpoint(replica))):
+        msg = f"{name} is started by diart-mp run: its neighbours in the topology have no 'bind' to be reached at"
+        raise UsageError(msg)
+    directory = stack.enter_context(RunDirectory())
+    return replace(topology, directory=str(directory.path), run=topology.run or directory.run)
+
+
+def _run_in(topology: Topology, name: str, *, replica: int, epoch: int) -> int:
+    """Run the stage, with its folder made; its exit code."""
     context = zmq.Context[zmq.Socket[bytes]]()
-    control = StageControl(context, topology.control, stage=name, replica=replica, epoch=epoch)
+    endpoint, lossy = topology.control or topology.report, not topology.control
+    control = StageControl(context, endpoint, stage=name, replica=replica, epoch=epoch, lossy=lossy)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     control.start_beats()
     try:
         return _run(_make(name, topology, replica=replica, epoch=epoch, control=control, context=context), control)
     except DiartMpError as error:
-        if topology.control:
+        if control.socket is not None:
             control.send("fatal", text=str(error), code=error.exit_code)
-        else:
+        if not topology.control:
             sys.stderr.write(f"diart-mp {name}: {error}\n")
         return error.exit_code
     finally:
         control.close()
         context.destroy(linger=1000)
+
+
+def clock_epoch() -> int:
+    """An epoch for where nobody counts the starts: the clock, in ms."""
+    return time.time_ns() // 1_000_000
 
 
 def make_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ import zmq
 from diart_mp.errors import ProtocolError, StageError
 from diart_mp.messages import pack_control, unpack_control
 from diart_mp.runtime.activity import activity_file, read_activity
+from diart_mp.runtime.remote import RemoteStages
 from diart_mp.topology import Topology
 from diart_mp.transport.link import identity_of, listen, make_socket
 
@@ -100,14 +101,19 @@ class Supervisor:
         self._context = zmq.Context[zmq.Socket[bytes]]()
         self._control = make_socket(self._context, zmq.ROUTER)
         listen(self._control, topology.control)
+        if topology.report:
+            listen(self._control, topology.report)
+        self._elsewhere = RemoteStages(topology)
         self._guard_read, self._guard_write = os.pipe()
         self._processes = [
             _Process(stage.name, replica)
             for stage in topology.stages
             if not stage.foreign
             for replica in range(stage.replicas)
+            if not stage.place_of(replica)
         ]
-        self._epoch = 0
+        # Stages elsewhere outlive runs, so they must not take a process of this run for one that was replaced long ago.
+        self._epoch = 0 if all(map(topology.watched, topology.stages[1:])) else time.time_ns() // 1_000_000
         self._looked_at = time.monotonic()
         self._started_at = self._looked_at
         self._streams: dict[str, dict[str, Any]] = {}  # by name: how far each is
@@ -197,6 +203,7 @@ class Supervisor:
             for each in self._processes
         ]
         return {
+            "elsewhere": self._elsewhere.status(),
             "refused": self.refused,
             "run": self._topology.run,
             "up_s": time.monotonic() - self._started_at,
@@ -247,6 +254,9 @@ class Supervisor:
                 self._control.send_multipart([identity, pack_control("status", **self.status())])
             return
         process = self._sender(identity, message)
+        if process is None and self._elsewhere.knows(identity, message):
+            self._on_elsewhere(message)
+            return
         if process is None:
             self.refused += 1  # an older epoch of a stage, or a stranger
             return
@@ -261,6 +271,16 @@ class Supervisor:
                 self._event(event)
         elif message["kind"] == "fatal":
             raise StageFatalError(str(message.get("text")), int(message.get("code", 1)))
+
+    def _on_elsewhere(self, message: dict[str, Any]) -> None:
+        """A stage says something that somebody else has started."""
+        if message["kind"] == "event":
+            self._event(message)
+        text, again = self._elsewhere.take(message)
+        if text:
+            self._on_event({"event": "note", "stream": "", "text": text})
+        if again:
+            self._tell(self._owners(), "restarted")
 
     def _sender(self, identity: bytes, message: Mapping[str, Any]) -> _Process | None:
         """The process that a message comes from, if its socket agrees with what the message says."""

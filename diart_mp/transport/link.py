@@ -32,6 +32,7 @@ MAX_MESSAGE_BYTES = 512 << 20  # of one frame; a window of 300 s at 384 kHz is 4
 _RECONNECT_MS = 20
 _HEARTBEAT_MS = 1000
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+_MOST_ROOMS = 20  # announcements kept for a sender that is not there, maybe for days
 _QUIET_S = 1.0  # without a chunk before a receiver asks its sender to count from 0 again
 
 
@@ -362,6 +363,7 @@ class _Upstream:
 
 def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes) -> zmq.Socket[bytes]:
     socket = make_socket(context, zmq.DEALER)
+    socket.sndhwm = _MOST_ROOMS
     socket.identity = identity
     try:
         socket.connect(endpoint)

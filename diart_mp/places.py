@@ -1,0 +1,117 @@
+"""Where the stages of a topology run: what can reach what, and the whole as a drawing for people.
+
+A place is a host, or a part of one, with a name. ``diart-mp run`` is at ``home``; what has no place runs there too. Knows nothing of
+files or sockets. Runs wherever a topology is read.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from diart_mp.errors import UsageError
+
+if TYPE_CHECKING:
+    from diart_mp.topology import StageConfig, Topology
+
+_TCP = "tcp://"
+
+
+def place_of(topology: "Topology", stage: "StageConfig", replica: int) -> str:
+    """The name of the place where a replica of a stage runs."""
+    return stage.place_of(replica) or topology.home
+
+
+def places(topology: "Topology") -> list[str]:
+    """All places, home first."""
+    found = {topology.home: None}
+    for stage in topology.stages:
+        found |= {place_of(topology, stage, replica): None for replica in range(stage.replicas)}
+    return list(found)
+
+
+def links(topology: "Topology") -> Iterator[tuple[str, str, str, str, str]]:
+    """Each connection: (who connects, its place, endpoint, who listens, its place); the owner's results last."""
+    for before, after in zip(topology.stages, topology.stages[1:], strict=False):
+        for one in range(before.replicas):
+            for other in range(after.replicas):
+                connects = label(after, other), place_of(topology, after, other)
+                yield (*connects, before.endpoint(one), label(before, one), place_of(topology, before, one))
+    last, owner = topology.stages[-1], topology.stages[0]
+    for replica in range(last.replicas):
+        connects = label(last, replica), place_of(topology, last, replica)
+        yield (*connects, topology.results, "results", place_of(topology, owner, 0))
+
+
+def label(stage: "StageConfig", replica: int) -> str:
+    """A process by its name as ``diart-mp stage`` takes it."""
+    return stage.name if stage.replicas == 1 else f"{stage.name}/{replica}"
+
+
+def check_places(topology: "Topology") -> None:
+    """UsageError where a stage could not reach another one, or ``diart-mp run`` does not own the streams."""
+    if topology.stages[0].place_of(0):
+        msg = f"{topology.stages[0].name} runs where diart-mp run is, so it has no 'place'; name that host with home = \"...\""
+        raise UsageError(msg)
+    if topology.report and not topology.report.startswith(_TCP):
+        msg = f"'report' is for stages on other hosts, so it must be tcp://HOST:PORT, not '{topology.report}'"
+        raise UsageError(msg)
+    for who, here, endpoint, other, there in links(topology):
+        if here != there and not endpoint.startswith(_TCP):
+            key = "results" if other == "results" else f"'bind' of {other}"
+            what = f"is '{endpoint}'" if endpoint else "is missing"
+            msg = f"{who} at {here} cannot reach {other} at {there}: {key} {what}; make it tcp://HOST:PORT"
+            raise UsageError(msg)
+        if here == there != topology.home and not endpoint:
+            msg = f"'bind' of {other} at {there} is missing; make it ipc:///PATH, or tcp://HOST:PORT"
+            raise UsageError(msg)
+
+
+def explain(topology: "Topology", file: str) -> list[str]:
+    """A topology in words and as a drawing, for people; ``file`` is what they call it."""
+    lines = ["", *_drawing(topology), ""]
+    for place in places(topology):
+        names = [
+            label(stage, replica)
+            for stage in topology.stages
+            for replica in range(stage.replicas)
+            if place_of(topology, stage, replica) == place and not stage.foreign
+        ]
+        if place == topology.home:
+            lines.append(f"at {place}:  diart-mp run ... --topology {file}   (starts {', '.join(names)})")
+        else:
+            lines += [f"at {place}:  diart-mp stage {name} --topology {file}" for name in names]
+    lines += [
+        f"by you:  {stage.name}, which connects to {', '.join(before.endpoints())} and listens at {stage.bind}"
+        for before, stage in zip(topology.stages, topology.stages[1:], strict=False)
+        if stage.foreign
+    ]
+    return [*lines, *_remarks(topology)]
+
+
+def _drawing(topology: "Topology") -> Iterator[str]:
+    """One line per process and, between two stages, what joins them."""
+    width = max(len(label(stage, replica)) for stage in topology.stages for replica in range(stage.replicas))
+    for index, stage in enumerate(topology.stages):
+        for replica in range(stage.replicas):
+            where = f"{place_of(topology, stage, replica)}, {stage.device_of(replica)}"
+            kind = "keyed" if stage.keyed else "owner" if index == 0 else "foreign" if stage.foreign else ""
+            yield f"  [{label(stage, replica):^{width}}]  {where}{', ' + kind if kind else ''}"
+        if index < len(topology.stages) - 1:
+            for endpoint in stage.endpoints():
+                yield f"  {' ' * (width // 2)}  |  {_shown(endpoint)}"
+            yield f"  {' ' * (width // 2)}  v"
+    yield f"  {' ' * (width // 2)}  '-> results to {topology.stages[0].name}: {_shown(topology.results)}"
+
+
+def _shown(endpoint: str) -> str:
+    if not endpoint:
+        return "a Unix socket of the run, audio in shared memory"
+    return (
+        f"{endpoint}, audio inside the messages" if endpoint.startswith(_TCP) else f"{endpoint}, audio in shared memory"
+    )
+
+
+def _remarks(topology: "Topology") -> Iterator[str]:
+    if len(places(topology)) > 1 and not topology.report:
+        yield 'remark: without report = "tcp://HOST:PORT" a stage elsewhere that dies is noticed after 10 s only'
+    if topology.insecure:
+        yield "remark: insecure = true, so whoever can reach these ports can listen and can speak"
