@@ -25,6 +25,7 @@ from diart_mp.topology import Job, SourceConfig
 
 NULL = Models(segmentation="diart_mp.models.null:NullSegmentation", embedding="diart_mp.models.null:NullEmbedding")
 _LOOKS = 60  # over the whole stream
+_WALL = "ms per chunk"  # shown, not judged: what else the machine does is in it, and hardly in the time of its cores
 _ALLOWED = 0.01  # growth of anything, from the second quarter to the last
 
 
@@ -46,7 +47,7 @@ class Watch:
 
     def __init__(self, pipeline: LocalPipeline, results: Callable[[], int], every: int) -> None:
         self._pipeline, self._results, self._every = pipeline, results, every
-        self._last = (0, time.monotonic())
+        self._last, self._cpu_s = (0, time.monotonic()), 0.0
         self.rows: list[dict[str, float]] = []
 
     def __call__(self) -> None:
@@ -55,12 +56,15 @@ class Watch:
         if done < self._every:
             return
         self._last = (self._results(), time.monotonic())
-        row = {"ms per chunk": 1000 * since / done, "ring MB": self._ring_mb()}
+        row = {_WALL: 1000 * since / done, "ring MB": self._ring_mb()}
         processes = {**self._pipeline.supervisor.pids(), "supervisor": os.getpid()}
+        cpu_s = 0.0
         for name, pid in processes.items():
             process = psutil.Process(pid)
+            cpu_s += sum(process.cpu_times()[:2])
             row[f"{name} MB"] = process.memory_info().rss / 1e6
             row[f"{name} descriptors"] = process.num_fds()
+        row["CPU ms per chunk"], self._cpu_s = 1000 * (cpu_s - self._cpu_s) / done, cpu_s
         self.rows.append(row)
         sys.stdout.write(f"{self._last[0]:8d} " + " ".join(f"{key} {value:.1f};" for key, value in row.items()) + "\n")
         sys.stdout.flush()
@@ -108,7 +112,7 @@ def main() -> None:
     grown = soak(3600 * arguments.hours, NULL if arguments.null else Models(), arguments.recording)
     for key, value in grown.items():
         sys.stdout.write(f"{key}: {100 * value:+.2f} %\n")
-    if max(grown.values()) > _ALLOWED:
+    if max(value for key, value in grown.items() if key != _WALL) > _ALLOWED:
         raise SystemExit("something grew by more than 1 %")
 
 
