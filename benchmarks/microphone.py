@@ -1,0 +1,131 @@
+"""A recording played into a virtual microphone: the live turns beside those of the file.
+
+    python -m benchmarks.microphone RECORDING [--latency 0.5]
+
+PulseAudio plays the recording into ``diart-mp run --mic``; a stage behind capture keeps what was heard. Printed are the DER
+between the live turns and those of (1) a run over the very samples that were heard, (2) a run over the recording itself,
+begun where the microphone began to listen (windows fall on the same places; the samples went through two resamplers), and
+the time from the first speech to the first result that has a turn. No collar, overlap included.
+"""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from diart_mp.evaluation.der import diarization_error
+from diart_mp.outputs.read import load_rttm
+from diart_mp.runtime.stage import Chunk, Stage
+from diart_mp.topology import StageConfig
+from diart_mp.turns import Turn
+from tests.conftest import VirtualMicrophone, start_virtual_microphone
+
+RATE = 16_000  # samples per second
+COMMAND = Path(sys.executable).with_name("diart-mp")
+
+
+class Keep(Stage):
+    """Keeps each window in a file of the folder that its option names."""
+
+    consumes = ("audio",)
+    produces = ()
+
+    def __init__(self, config: StageConfig) -> None:
+        self._folder = Path(str(config.options["folder"]))
+
+    def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, Any]]:
+        """Write them."""
+        for chunk in chunks:
+            np.save(self._folder / f"{chunk.start}.npy", chunk.audio)
+        return [{} for _ in chunks]
+
+
+def heard(folder: Path) -> np.ndarray:
+    """The stream that the kept windows were cut from, from its sample 0 on."""
+    windows = {int(path.stem): np.load(path) for path in folder.glob("*.npy")}
+    samples = np.zeros(max(start + len(window) for start, window in windows.items()), np.float32)
+    for start, window in windows.items():
+        samples[max(start, 0) : start + len(window)] = window[max(-start, 0) :]
+    return samples
+
+
+def lag(stream: np.ndarray, recording: np.ndarray) -> int:
+    """Sample of the stream at which the recording begins: where the two agree best."""
+    size = 1 << (len(stream) + len(recording)).bit_length()
+    agreement = np.fft.irfft(np.fft.rfft(stream, size) * np.conj(np.fft.rfft(recording, size)), size)
+    return int(np.argmax(agreement[: len(stream)]))
+
+
+def listen(
+    microphone: VirtualMicrophone, recording: Path, output: Path, options: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Run the command while the recording is played, end it with Ctrl-C; what it printed."""
+    command = [COMMAND, "run", "--mic", "--json", "--output", output, "--format", "rttm", *options]
+    with subprocess.Popen(command, env=microphone.env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        objects = [json.loads(process.stdout.readline())]
+        playing = microphone.play(recording)
+        while playing.poll() is None:
+            objects.append(json.loads(process.stdout.readline()))
+        until = time.monotonic() + 1.0  # s: what is in the buffers of the sound server
+        while time.monotonic() < until:
+            objects.append(json.loads(process.stdout.readline()))
+        process.send_signal(signal.SIGINT)
+        objects += [json.loads(line) for line in process.stdout]
+    return [each for each in objects if each.get("kind") != "summary"]
+
+
+def turns_of_file(samples: np.ndarray, folder: Path, name: str, options: Sequence[str]) -> list[Turn]:
+    """Turns of a file with these samples, from the first step on as for microphones."""
+    path = folder / f"{name}.wav"
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    command = [COMMAND, "run", path, "--start", "early", "--quiet", "--output", folder, "--format", "rttm", *options]
+    subprocess.run(command, check=True)
+    return load_rttm(folder / f"{name}.rttm").get(name, [])
+
+
+def main() -> None:
+    """Play, listen, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("--latency", default="0.5")
+    arguments = parser.parse_args()
+    played, rate = soundfile.read(arguments.recording, dtype="float32", always_2d=True)
+    original = soxr.resample(played.mean(axis=1), rate, RATE)
+    with tempfile.TemporaryDirectory() as temporary, start_virtual_microphone() as microphone:
+        folder = Path(temporary)
+        (folder / "windows").mkdir()
+        keep = ["--insert", "benchmarks.microphone:Keep@capture", "--option", f"keep.folder={folder / 'windows'}"]
+        options = ["--latency", arguments.latency]
+        wave = folder / "played.wav"
+        soundfile.write(wave, played, rate)
+        objects = listen(microphone, wave, folder / "live", [*options, *keep])
+        live = load_rttm(folder / "live" / "microphone.rttm").get("microphone", [])
+        stream = heard(folder / "windows")
+        begin = lag(stream, original)
+        padded = np.zeros_like(stream)
+        padded[begin : begin + len(original)] = original[: len(stream) - begin]
+        for name, samples in (("the samples heard", stream), ("the recording", padded)):
+            file = turns_of_file(samples, folder, name.split()[-1], options)
+            error = diarization_error(file, live, duration=len(stream) / RATE)
+            sys.stdout.write(f"live turns beside those of {name}: DER {100 * abs(error.rate):.2f} %\n")
+    first = next(each for each in objects if each["turns"])
+    speech = min(turn["start"] for turn in first["turns"])
+    shown = first["end"] + first["latency_ms"] / 1000
+    sys.stdout.write(
+        f"first turn: begins {speech:.2f} s into the stream, shown {shown - speech:.2f} s after it began\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
