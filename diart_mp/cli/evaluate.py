@@ -49,14 +49,28 @@ def command(**values: Any) -> int:
     AUDIO_DIR is a folder of audio, a Kaldi data directory (wav.scp), or a protocol of pyannote.database. Exits with 1
     if a recording had to be left out. With --output an interrupted evaluation goes on where it was.
     """
-    report = _score(values) if values["hypothesis"] is not None else _run(values)
+    complain = Complaints()
+    report = _score(values) if values["hypothesis"] is not None else _run(values, complain)
     figures = report.values()
     if values["output"] is not None:
         _write_reports(values["output"], report, figures)
     _print(values, figures)
-    for problem in figures["problems"].values():
-        click.echo(f"diart-mp: error: {problem}", err=True)
-    return 1 if figures["problems"] else 0
+    return complain(figures["problems"])
+
+
+class Complaints:
+    """Says of each recording that cannot be used why, once: before the work what is known then, after it the rest."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, problems: Mapping[str, str]) -> int:
+        """Say what is new; the exit code of the command."""
+        for problem in problems.values():
+            if problem not in self._said:
+                click.echo(f"diart-mp: error: {problem}", err=True)
+        self._said.update(problems.values())
+        return 1 if self._said else 0
 
 
 def _score(values: Mapping[str, Any]) -> Any:
@@ -69,7 +83,7 @@ def _score(values: Mapping[str, Any]) -> Any:
     return score_hypotheses(values["hypothesis"], corpus, strict=values["strict"], scoring=_scoring(values))
 
 
-def _run(values: Mapping[str, Any]) -> Any:
+def _run(values: Mapping[str, Any], complain: Complaints) -> Any:
     from diart_mp.evaluation.benchmark import Benchmark
 
     if values["audio"] is None:
@@ -90,6 +104,7 @@ def _run(values: Mapping[str, Any]) -> Any:
         force=values["force"],
         scoring=_scoring(values),
     )
+    complain(benchmark.corpus.problems)
     options.fetch_models(models)
     token = {"HF_TOKEN": values["hf_token"]} if values["hf_token"] else {}
     say = _counter(len(benchmark.corpus.recordings), quiet=values["quiet"])

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from diart_mp.cli import options
-from diart_mp.cli.evaluate import corpus_options, with_sigterm
+from diart_mp.cli.evaluate import Complaints, corpus_options, with_sigterm
 from diart_mp.errors import UsageError
 
 
@@ -42,7 +42,8 @@ def command(**values: Any) -> int:
     The same command goes on with a study that was interrupted, and any number of them may share a study. --output gets
     best.toml, for --config of the other commands, and two plots.
     """
-    optimizer = _optimizer(values)
+    optimizer, complain = _optimizer(values), Complaints()
+    complain(optimizer.corpus.problems)
     with_sigterm()
     with _progress(values["num_iter"], shown=not values["quiet"]) as progress:
         optimizer(values["num_iter"], jobs=values["jobs"], on_trial=progress.trial, on_file=progress.file)
@@ -51,9 +52,7 @@ def command(**values: Any) -> int:
     if values["output"] is not None:
         _write(values, optimizer, result)
     _print(values, result)
-    for problem in optimizer.corpus.problems.values():
-        click.echo(f"diart-mp: error: {problem}", err=True)
-    return 1 if optimizer.corpus.problems else 0
+    return complain(optimizer.corpus.problems)
 
 
 def _optimizer(values: Mapping[str, Any]) -> Any:

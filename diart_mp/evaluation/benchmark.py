@@ -125,7 +125,7 @@ class Benchmark:
                 )
         finally:
             if folder:
-                folder.add_work(run.work_s)
+                folder.worked(run.work_s)
         result.work_s = folder.work_s if folder else run.work_s
         result.problems |= run.problems
         for name, finished in {**done, **run.finished}.items():
@@ -239,6 +239,7 @@ class _Run:
         self.finished[name] = Finished(self._updates.pop(name, []), seconds, work)
         if self._folder:
             self._folder.save(self._recordings[name], self.finished[name])
+            self._folder.worked(self.work_s)
         self._on_file(name, f"{seconds:.0f} s in {work:.1f} s")
 
     def _next_starts(self, now: float) -> None:

@@ -19,7 +19,7 @@ from diart_mp.models.checksum import file_checksum, model_checksum
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.lines import unwritable
 from diart_mp.outputs.names import safe_file_name
-from diart_mp.outputs.writer import OutputSet, check_outputs, output_paths
+from diart_mp.outputs.writer import OutputSet, check_outputs
 from diart_mp.runtime.local import Models
 from diart_mp.topology import StageConfig
 from diart_mp.turns import Update
@@ -53,7 +53,7 @@ class FinishedFolder:
             msg = f"{output} has results of other settings or models; name another folder, or replace them with --force"
             raise OutputError(msg)
         same = bool(head) and head.get("key") == self._key
-        self.work_s = float(head.get("work_s", 0.0)) if same else 0.0
+        self.work_s = self._before_s = float(head.get("work_s", 0.0)) if same else 0.0
         self._same = same
 
     def load(self, recordings: Mapping[str, Recording]) -> dict[str, Finished]:
@@ -66,9 +66,8 @@ class FinishedFolder:
                 done[name] = Finished(updates, float(values["audio_s"]), float(values["work_s"]))
         left = [name for name in recordings if name not in done]
         check_outputs(self._output, left, _FORMATS, self._force)
-        for name in done:
-            if not output_paths(self._output, name, _FORMATS)[0].exists():
-                self._write_turns(name, done[name])
+        for name in done:  # whoever was killed may have written a part of them
+            self._write_turns(name, done[name])
         self._write("key.json", {"key": self._key, "work_s": self.work_s})
         return done
 
@@ -80,9 +79,9 @@ class FinishedFolder:
         self._write(self._record(recording.name).name, record)
         self._write_turns(recording.name, finished)
 
-    def add_work(self, seconds: float) -> None:
-        """Count time that was spent."""
-        self.work_s += seconds
+    def worked(self, seconds: float) -> None:
+        """Note how long this run has worked so far."""
+        self.work_s = self._before_s + seconds
         self._write("key.json", {"key": self._key, "work_s": self.work_s})
 
     def _write_turns(self, name: str, finished: Finished) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,11 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes that a command has started."""
     started: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
     return started
+
+
+def rttm(name: str, said: Sequence[tuple[float, float, int]]) -> str:
+    """The turns of a recording of ``tests.fakes`` as RTTM."""
+    return "".join(f"SPEAKER {name} 1 {a:.3f} {b - a:.3f} <NA> <NA> person{who} <NA> <NA>\n" for a, b, who in said)
 
 
 def turns(path: Path) -> Turns:

@@ -12,7 +12,7 @@ import pytest
 from diart_mp.models import builtin
 from tests.fakes import conversation
 
-from .command import STAGES, Argument, Diart, finish, results
+from .command import STAGES, Argument, Diart, finish, results, rttm
 
 CORPUS = [f"talk{number}" for number in range(4)]
 
@@ -49,9 +49,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "audio").mkdir()
     (folder / "rttm").mkdir()
     for seed, name in enumerate(CORPUS):
-        turns = conversation(folder / "audio" / f"{name}.wav", seconds=10.0 + seed, seed=seed)
-        lines = [f"SPEAKER {name} 1 {a:.3f} {b - a:.3f} <NA> <NA> person{who} <NA> <NA>\n" for a, b, who in turns]
-        (folder / "rttm" / f"{name}.rttm").write_text("".join(lines))
+        turns = conversation(folder / "audio" / f"{name}.wav", seconds=6.0 + seed, seed=seed)
+        (folder / "rttm" / f"{name}.rttm").write_text(rttm(name, turns))
     return folder
 
 

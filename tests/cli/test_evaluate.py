@@ -7,8 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import soundfile
 
-from .command import TONES, Argument, Diart, Done
+from tests.fakes import conversation
+
+from .command import TONES, Argument, Diart, Done, rttm
 from .conftest import CORPUS as NAMES
 
 PAPER = {"1.0s": (30.40, 6.6, 9.4, 14.4), "5.0s": (27.46, 5.0, 10.0, 12.4)}  # DER, FA, miss, confusion in percent
@@ -83,41 +86,96 @@ def test_everything_is_reported(diart: Diart, corpus: Path, tmp_path: Path) -> N
         assert values["der"] == pytest.approx(report["files"][name]["der"], abs=0.1)  # RTTM has milliseconds
 
 
+GOOD = [f"clip{number}" for number in range(90)]
+FLAWS = {
+    "broken": "broken.wav",
+    "cut": "cut short",
+    "empty": "empty.wav",
+    "garbled": "garbled.rttm",
+    "misnamed": "not about misnamed",
+    "nobody": "no RTTM",
+    "none": "no audio",
+    "nothing": "nothing.wav",
+    "text": "text.wav",
+    "torn": "torn: left out",  # which shows only when it is read to its end
+}  # name: what must be said of it
+
+
 @pytest.fixture(scope="session")
-def damaged(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same corpus in a folder with much that is wrong."""
-    folder = tmp_path_factory.mktemp("damaged")
+def hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hundred short recordings, some of them of no use, and files that are no recordings."""
+    folder = tmp_path_factory.mktemp("hundred")
     (folder / "audio").mkdir()
     (folder / "rttm").mkdir()
-    for kind in ("audio", "rttm"):
-        for path in (corpus / kind).iterdir():
-            (folder / kind / path.name).symlink_to(path)
-    whole = (corpus / "audio" / "talk0.wav").read_bytes()
-    for name, data in {"broken": whole[:30], "empty": b"", "nobody": whole, "cut": whole[:100_000]}.items():
-        (folder / "audio" / f"{name}.wav").write_bytes(data)
-        if name != "nobody":
-            (folder / "rttm" / f"{name}.rttm").symlink_to(corpus / "rttm" / "talk0.rttm")
-    (folder / "audio" / ".DS_Store").touch()
-    (folder / "audio" / "notes.txt").touch()
+    for seed, name in enumerate(GOOD):
+        turns = conversation(folder / "audio" / f"{name}.wav", seconds=2.0, seed=seed)
+        (folder / "rttm" / f"{name}.rttm").write_text(rttm(name, turns))
+    samples, rate = soundfile.read(folder / "audio" / "clip1.wav", dtype="int16")
+    whole = (folder / "audio" / "clip1.wav").read_bytes()
+    soundfile.write(folder / "audio" / "none.wav", samples[:0], rate)
+    soundfile.write(folder / "audio" / "torn.flac", samples, rate)
+    for name, data in {
+        "broken.wav": whole[:30],
+        "cut.wav": whole[:40_000],
+        "empty.wav": b"",
+        "garbled.wav": whole,
+        "misnamed.wav": whole,
+        "nobody.wav": whole,
+        "nothing.wav": bytes(5000),
+        "text.wav": b"these are not samples\n" * 300,
+        "torn.flac": (folder / "audio" / "torn.flac").read_bytes()[:-12_000],
+        ".DS_Store": b"",
+        "notes.txt": b"not a recording\n",
+    }.items():
+        (folder / "audio" / name).write_bytes(data)
+    for name in FLAWS:
+        (folder / "rttm" / f"{name}.rttm").write_text(rttm(name, [(0.5, 1.5, 1)]))
+    (folder / "rttm" / "garbled.rttm").write_text("SPEAKER garbled 1 zero one <NA>\n")
+    (folder / "rttm" / "misnamed.rttm").write_text(rttm("one", [(0.5, 1.5, 1)]) + rttm("other", [(0.5, 1.5, 1)]))
+    (folder / "rttm" / "nobody.rttm").unlink()
     return folder
 
 
-def test_what_cannot_be_scored_is_reported_and_left_out(diart: Diart, damaged: Path, corpus: Path) -> None:
-    done = evaluate(diart, damaged, "--json", "--jobs", "3")
-    report = json.loads(done.out)
-    assert done.code == 1
-    assert sorted(report["files"]) == NAMES
-    assert report["problems"].keys() == {"broken", "empty", "nobody", "cut"}
-    assert len(done.complaints) == 4
-    assert "no RTTM" in report["problems"]["nobody"]
-    assert "cut short" in report["problems"]["cut"]
-    assert report["total"]["der"] == json.loads(evaluate(diart, corpus, "--json").out)["total"]["der"]
+@pytest.fixture(scope="session")
+def of_hundred(diart: Diart, hundred: Path) -> Done:
+    """What an evaluation of them printed."""
+    return evaluate(diart, hundred, "--json", "--jobs", "4")
 
 
-def test_strict_stops_before_any_audio_is_processed(diart: Diart, damaged: Path) -> None:
-    done = evaluate(diart, damaged, "--strict")
+def test_what_cannot_be_scored_is_reported_and_left_out(of_hundred: Done) -> None:
+    report, total = json.loads(of_hundred.out), json.loads(of_hundred.out)["total"]
+    assert of_hundred.code == 1
+    assert sorted(report["files"]) == sorted(GOOD)
+    assert report["problems"].keys() == FLAWS.keys()
+    assert [name for name in FLAWS if FLAWS[name] not in report["problems"][name]] == [], report["problems"]
+    assert sorted(of_hundred.complaints) == sorted(f"diart-mp: error: {text}" for text in report["problems"].values())
+    files = report["files"].values()
+    assert total["speech_s"] == pytest.approx(sum(values["speech_s"] for values in files), abs=0.1)
+    wrong = sum(values["der"] * values["speech_s"] for values in files)
+    assert total["der"] == pytest.approx(wrong / total["speech_s"], abs=0.05)
+
+
+def test_what_is_missing_is_said_before_any_audio_is_processed(of_hundred: Done) -> None:
+    lines = of_hundred.err.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("# "))
+    early = "".join(lines[:first])
+    assert [name for name in FLAWS if FLAWS[name] not in early] == ["torn"]
+    assert len(lines[first:]) == len(GOOD) + 2  # the note on torn.flac, and the complaint
+
+
+def test_strict_stops_before_any_audio_is_processed(diart: Diart, hundred: Path) -> None:
+    done = evaluate(diart, hundred, "--strict")
     assert (done.code, done.out) == (1, "")
     assert done.err.count("\n") == 1
+
+
+def test_strict_stops_at_what_shows_late(diart: Diart, hundred: Path, tmp_path: Path) -> None:
+    for kind, name in (("audio", "torn.flac"), ("rttm", "torn.rttm"), ("audio", "clip0.wav"), ("rttm", "clip0.rttm")):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / name).symlink_to(hundred / kind / name)
+    done = evaluate(diart, tmp_path, "--strict", "--quiet")
+    assert (done.code, done.out) == (1, "")
+    assert "torn" in done.err
 
 
 @pytest.mark.parametrize(
@@ -144,27 +202,35 @@ def test_refused_before_anything_starts(diart: Diart, corpus: Path, arguments: l
     assert (corpus / "taken" / "report.csv").read_text() == "mine\n"
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(diart: Diart, corpus: Path, tmp_path: Path) -> None:
-    whole = json.loads(evaluate(diart, corpus, "--json").out)
-    arguments: list[Argument] = ["evaluate", corpus / "audio", "--reference", corpus / "rttm", *TONES, "-o", tmp_path]
-    with diart.started(*arguments, "--jobs", "1") as process:
-        assert process.stderr is not None
-        first = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-    assert "talk0" in first
-    assert not (tmp_path / "report.json").exists()
-    kept = (tmp_path / ".evaluation" / "recording-talk0.json").stat().st_mtime_ns
-    done = evaluate(diart, corpus, "--json", "-o", tmp_path)
-    assert done.code == 0
-    assert "talk0: was done before" in done.err
-    assert "talk3: was done before" not in done.err
-    assert (tmp_path / ".evaluation" / "recording-talk0.json").stat().st_mtime_ns == kept
-    report = json.loads(done.out)
-    assert {name: values["der"] for name, values in report["files"].items()} == {
-        name: values["der"] for name, values in whole["files"].items()
-    }
-    other = evaluate(diart, corpus, "-o", tmp_path, "--latency", "2")
+def test_an_evaluation_goes_on_where_it_was_interrupted_or_killed(
+    diart: Diart, hundred: Path, of_hundred: Done, tmp_path: Path
+) -> None:
+    arguments: list[Argument] = ["evaluate", hundred / "audio", "--reference", hundred / "rttm", *TONES, "-o", tmp_path]
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        with diart.started(*arguments, "--jobs", "2") as process:
+            assert process.stderr is not None
+            notes = (line for line in process.stderr if line.startswith("# ") and "done before" not in line)
+            finished = [line.split()[2].rstrip(":") for _, line in zip(range(3), notes, strict=False)]
+            process.send_signal(number)
+            assert process.wait(30) == code
+        assert not (tmp_path / "report.json").exists()
+    records = {name: tmp_path / ".evaluation" / f"recording-{name}.json" for name in finished}
+    kept = {name: record.stat().st_mtime_ns for name, record in records.items()}
+    assert len(kept) == 3
+    turns = (tmp_path / f"{finished[0]}.rttm").read_text()
+    (tmp_path / f"{finished[0]}.rttm").write_text(turns[:-20])  # killed while it was written
+    done = evaluate(diart, hundred, "--json", "-o", tmp_path)
+    assert done.code == 1
+    before = done.err.count("was done before")
+    assert 6 <= before < len(GOOD)
+    assert [name for name in finished if f"{name}: was done before" not in done.err] == []
+    assert {name: record.stat().st_mtime_ns for name, record in records.items()} == kept
+    assert (tmp_path / f"{finished[0]}.rttm").read_text() == turns
+    report, whole = json.loads(done.out), json.loads(of_hundred.out)
+    for values in (*report["files"].values(), *whole["files"].values(), report["total"], whole["total"]):
+        assert values.pop("real_time_factor") > 0
+    assert report == whole
+    other = evaluate(diart, hundred, "-o", tmp_path, "--latency", "2", "--quiet")
     assert other.code == 1
     assert "results of other settings" in other.err
 
@@ -189,15 +255,16 @@ def test_a_protocol_of_pyannote_database(diart: Diart, corpus: Path, tmp_path: P
         f"          annotated: {tmp_path / 'parts.uem'}\n"
     )
     (tmp_path / "list.txt").write_text("talk0\ntalk2\n")
-    (tmp_path / "parts.uem").write_text("talk0 1 0.000 8.000\ntalk2 1 2.000 9.000\n")
+    (tmp_path / "parts.uem").write_text("talk0 1 0.000 4.000\ntalk2 1 2.000 6.000\n")
     environment = {"PYANNOTE_DATABASE_CONFIG": str(tmp_path / "database.yml")}
-    done = diart("evaluate", "Talks.SpeakerDiarization.Short", *TONES, "--json", env=environment)
+    options: list[Argument] = ["--json", "-o", tmp_path / "out"]
+    done = diart("evaluate", "Talks.SpeakerDiarization.Short", *TONES, *options, env=environment)
     assert done.code == 0, done.err
-    options: list[Argument] = ["--reference", corpus / "rttm", "--uem", tmp_path / "parts.uem", "--json"]
-    same = json.loads(diart("evaluate", corpus / "audio", *TONES, *options).out)["files"]
+    options = ["--reference", corpus / "rttm", "--uem", tmp_path / "parts.uem", "--json"]
+    same = json.loads(diart("evaluate", "--hypothesis", tmp_path / "out", *options).out)["files"]
     assert same.keys() == {"talk0", "talk2"}
     for name, values in json.loads(done.out)["files"].items():
-        assert [values[part] for part in PARTS] == [same[name][part] for part in PARTS]
+        assert [values[part] for part in PARTS] == pytest.approx([same[name][part] for part in PARTS], abs=0.1)
     unknown = diart("evaluate", "Talks.SpeakerDiarization.Long", *TONES, env=environment)
     assert unknown.code == 2
     assert "neither a folder nor a protocol" in unknown.err

@@ -77,23 +77,28 @@ def test_there_are_plots(tuned: tuple[Any, Path]) -> None:
         assert "<svg" in (tuned[1] / name).read_text()
 
 
-def test_an_interrupted_study_goes_on_where_it_was(diart: Diart, corpus: Path, cache: Path, tmp_path: Path) -> None:
-    options = ("-o", tmp_path / "study", "--hparams", "delta_new,gamma,beta,latency", "--metric", "latency-aware")
+def test_a_study_goes_on_where_it_was_interrupted_or_killed(
+    diart: Diart, corpus: Path, cache: Path, tmp_path: Path
+) -> None:
+    options: tuple[str, ...] = ("--storage", f"sqlite:///{tmp_path / 'study.db'}", "--metric", "latency-aware")
+    options += ("--hparams", "delta_new,gamma,beta,latency")
     arguments: list[Argument] = ["tune", corpus / "audio", "--reference", corpus / "rttm", *TONES, *options]
-    with diart.started(*arguments, "--num-iter", "60", env={"DIART_MP_CACHE": str(cache)}) as process:
-        assert process.stderr is not None
-        said = next(line for line in process.stderr if "trials" in line)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-    number = re.search(r"(\d+)/60 trials", said)
-    assert number is not None
-    again = tune(diart, corpus, cache, *options, "--num-iter", str(int(number[1]) + 3), "--json")
+    done = [0]
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        with diart.started(*arguments, "--num-iter", "40", env={"DIART_MP_CACHE": str(cache)}) as process:
+            assert process.stderr is not None
+            said = (re.search(r"(\d+)/40 trials", line) for line in process.stderr)
+            done.append(next(int(found[1]) for found in said if found))
+            process.send_signal(number)
+            assert process.wait(30) == code
+    assert 0 < done[1] < done[2] < 38
+    again = tune(diart, corpus, cache, *options, "--num-iter", str(done[2] + 2), "--json")
     assert again.code == 0
-    assert int(number[1]) <= json.loads(again.out)["trials"] <= 60
+    assert done[2] + 2 <= json.loads(again.out)["trials"] < 40
     best = json.loads(again.out)["best"]
     assert best.keys() == {"value", "delta_new", "gamma", "beta", "latency"}
     assert 0.5 <= best["latency"] <= 5.0
-    other = tune(diart, corpus, cache, "-o", tmp_path / "study", "--num-iter", "1")
+    other = tune(diart, corpus, cache, *options[:2], "--num-iter", "1")
     assert other.code == 2
     assert "begun with other" in other.err
 
@@ -124,7 +129,8 @@ def test_what_cannot_be_used_is_left_out_or_stops(diart: Diart, corpus: Path, ca
     (tmp_path / "audio" / "nobody.wav").symlink_to(corpus / "audio" / "talk1.wav")
     (tmp_path / "rttm").mkdir()
     (tmp_path / "rttm" / "talk0.rttm").symlink_to(corpus / "rttm" / "talk0.rttm")
-    done = tune(diart, tmp_path, cache, "-o", tmp_path / "study", "--num-iter", "2", "--quiet")
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    done = tune(diart, tmp_path, cache, "--storage", storage, "--num-iter", "2", "--quiet")
     assert (done.code, done.out) == (1, "")
     assert "nobody: there is no RTTM" in done.err
     strict = tune(diart, tmp_path, cache, "-o", tmp_path / "other", "--strict")

@@ -35,7 +35,7 @@ def test_a_trial_is_a_benchmark(corpus: Path, tmp_path: Path) -> None:
     study = optimizer(
         corpus, tmp_path, "study", hparams=["gamma", "beta", "tau_active"], sampler="random", metric="jer"
     )
-    study(3, on_trial=lambda done, best: None)
+    study(2, on_trial=lambda done, best: None)
     for values, error in study.values():
         settings = replace(BASE, **values)  # type: ignore[arg-type]
         report = Benchmark(corpus / "audio", corpus / "rttm")(settings, TONE_MODELS)

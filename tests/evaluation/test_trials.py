@@ -156,7 +156,7 @@ def postgresql(short_path: Path) -> Iterator[str]:
 
 
 def test_four_tuners_on_postgresql_one_of_them_killed(postgresql: str, corpus: Path, cache: Path) -> None:
-    check_a_study(postgresql, corpus, cache, tuners=4, count=40)
+    check_a_study(postgresql, corpus, cache, tuners=4, count=30)
 
 
 def test_two_tuners_on_sqlite_one_of_them_killed(tmp_path: Path, corpus: Path, cache: Path) -> None:
