@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import numpy as np
 import psutil
 import pytest
 import soxr
-from websockets.exceptions import ConnectionClosed
 
 from tests.cli.command import Diart
 from tests.cli.conftest import diart as diart
@@ -65,8 +66,28 @@ class Persistent:
         self.client.said = self.finals
         return collected(self.client, name)
 
+    def hear_the_end(self) -> int:
+        """Come back to a stream that is over: how many segments it has, all of which are here then."""
+        self.come_back()
+        self.client.finish()
+        self._keep()
+        ended = self.client.of("ended")[0]
+        assert (ended["segments"], self.client.close_code) == (len(self.finals), 1000)
+        return len(self.finals)
+
     def _keep(self) -> None:
         self.finals += [each for each in self.client.of("segment") if each["final"]]
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # the supervisor was faster, and has another one
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_a_client_whose_network_broke_goes_on(server: Serving, recordings: list[Recording]) -> None:
@@ -98,16 +119,39 @@ def test_what_ended_while_a_client_was_away_is_told_when_it_comes_back(
     server: Serving, recordings: list[Recording]
 ) -> None:
     client = Persistent(server, recordings[0].samples, pace="fast")
-    client.send_until(len(recordings[0].samples))
-    client.client.tell("stop")
-    client.hear_until(19)  # it has come to the end by then, or is about to
-    client.break_off()
-    client.come_back()
-    with suppress(ConnectionClosed):  # it is all over: the server may have closed already
+    session = client.token.rpartition(".")[0]
+    client.send_until(19 * RATE)
+    client.hear_until(19)
+    with stopped(server.pid("clustering")):  # so that it cannot end while the client is there
+        client.send_until(len(recordings[0].samples))
+        while client.client.hear("ack")["samples"] < len(recordings[0].samples):
+            pass
         client.client.tell("stop")
-    client.client.finish()
-    client._keep()
-    assert client.client.of("ended")[0]["segments"] == len(client.finals) == recordings[0].rttm.count("\n")
+        client.client.websocket.socket.shutdown(socket.SHUT_WR)  # what was sent before still arrives
+        client.client.finish()
+        client._keep()
+        assert client.client.of("ended") == []
+    server.until(lambda: [name for name in server.left() if session in name] == [f"{session}.session"])
+    assert client.hear_the_end() == recordings[0].rttm.count("\n")
+
+
+def test_an_end_that_was_not_confirmed_is_told_again(server: Serving, recordings: list[Recording]) -> None:
+    """It may have been lost on the way: until the client has answered the close, the server cannot know."""
+    client = Persistent(server, recordings[2].samples, pace="fast")
+    client.send_until(len(recordings[2].samples))
+    client.client.tell("stop")
+    websocket = client.client.websocket
+    websocket.send_data = lambda: None  # type: ignore[method-assign]  # nothing that it says goes out from here on
+    client.client.hear("ended")
+    server.until(lambda: websocket.protocol.close_rcvd is not None)
+    websocket.socket.shutdown(socket.SHUT_RDWR)
+    client.finals = []  # the program had not seen any of it
+    client.client.said = []
+    assert client.hear_the_end() == recordings[2].rttm.count("\n")
+    late = server.client()
+    late.tell("start", resume_token=client.token)
+    late.finish()
+    assert (late.said[-1]["code"], late.close_code) == ("unknown_session", 1008)  # the second time, it was
 
 
 @pytest.mark.parametrize("stage", ["segmentation", "embedding", "clustering"])
@@ -173,14 +217,11 @@ def test_the_command_survives_the_death_of_the_gateway(
 def test_a_hanging_stage_is_seen_within_two_seconds(server: Serving) -> None:
     server.until(lambda: server.get("/readyz")[0] == 200)
     pid = server.pid("embedding")
-    os.kill(pid, signal.SIGSTOP)
-    stopped = time.monotonic()
-    try:
+    with stopped(pid):
+        since = time.monotonic()
         server.until(lambda: server.get("/readyz")[0] == 503)
-        assert time.monotonic() - stopped < 2.0
+        assert time.monotonic() - since < 2.0
         assert server.get("/livez")[0] == 200
-    finally:
-        os.kill(pid, signal.SIGCONT)
     server.until(lambda: server.get("/readyz")[0] == 200)
 
 
