@@ -25,9 +25,9 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)  ## the figures that the documentation quotes
-	$(BIN)/diart-mp bench --null
-	$(BIN)/diart-mp bench
-	$(BIN)/diart-mp bench --live
+	$(BIN)/python benchmarks/transport.py --runs 3
+	$(BIN)/diart-mp bench --seconds 60
+	$(BIN)/python -m benchmarks.versus --pairs 1 --seconds 120
 
 kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three minutes, compared byte for byte
 	$(BIN)/python -m tests.faults.kills
