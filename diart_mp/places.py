@@ -4,6 +4,7 @@ A place is a host, or a part of one, with a name. ``diart-mp run`` is at ``home`
 files or sockets. Runs wherever a topology is read.
 """
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from diart_mp.topology import StageConfig, Topology
 
 _TCP = "tcp://"
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # also of key files
 
 
 def place_of(topology: "Topology", stage: "StageConfig", replica: int) -> str:
@@ -41,6 +43,16 @@ def links(topology: "Topology") -> Iterator[tuple[str, str, str, str, str]]:
         yield (*connects, topology.results, "results", place_of(topology, owner, 0))
 
 
+def endpoints_by_place(topology: "Topology") -> dict[str, str]:
+    """The place of who listens, by endpoint."""
+    found = {
+        stage.endpoint(replica): place_of(topology, stage, replica)
+        for stage in topology.stages
+        for replica in range(stage.replicas)
+    }
+    return {**found, topology.results: topology.home, topology.report: topology.home}
+
+
 def label(stage: "StageConfig", replica: int) -> str:
     """A process by its name as ``diart-mp stage`` takes it."""
     return stage.name if stage.replicas == 1 else f"{stage.name}/{replica}"
@@ -54,6 +66,10 @@ def check_places(topology: "Topology") -> None:
     if topology.report and not topology.report.startswith(_TCP):
         msg = f"'report' is for stages on other hosts, so it must be tcp://HOST:PORT, not '{topology.report}'"
         raise UsageError(msg)
+    for place in places(topology):
+        if not _NAME.fullmatch(place):
+            msg = f"a place is called {place!r:.80}; letters, digits, '_', '.' and '-' are allowed, at most 64"
+            raise UsageError(msg)
     for who, here, endpoint, other, there in links(topology):
         if here != there and not endpoint.startswith(_TCP):
             key = "results" if other == "results" else f"'bind' of {other}"
@@ -113,5 +129,7 @@ def _shown(endpoint: str) -> str:
 def _remarks(topology: "Topology") -> Iterator[str]:
     if len(places(topology)) > 1 and not topology.report:
         yield 'remark: without report = "tcp://HOST:PORT" a stage elsewhere that dies is noticed after 10 s only'
-    if topology.insecure:
+    if topology.keys:
+        yield f"TCP links are encrypted; each place has its own key in {topology.keys}, and the public keys of the others"
+    if topology.insecure and not topology.keys:
         yield "remark: insecure = true, so whoever can reach these ports can listen and can speak"

@@ -162,7 +162,8 @@ class Topology:
 
     ``directory`` holds its sockets and journals, ``control`` is the supervisor's socket. A stage counts as hung when it gives no
     sign of life for ``silence_s`` (stopped, or deadlocked), or works on one batch for ``stuck_s``; a hung stage is replaced.
-    TCP endpoints other than loopback ones carry audio in the clear, so they must be allowed by ``insecure = true``.
+    With ``keys``, a folder, TCP links are encrypted (``diart_mp.keys``); without, endpoints other than loopback ones must be allowed by
+    ``insecure = true``.
     A file that somebody writes for several hosts leaves ``run``, ``directory`` and the endpoints that stay on the host of
     ``diart-mp run`` empty (a plan); each process fills in its own. Stages elsewhere report to ``report``.
     """
@@ -174,6 +175,7 @@ class Topology:
     control: str = ""
     report: str = ""
     home: str = "home"
+    keys: str = ""
     max_in_flight: int = 32
     silence_s: float = 5.0
     stuck_s: float = 60.0
@@ -230,6 +232,8 @@ class Topology:
         if values.pop("version", None) != VERSION:
             msg = f"{path}: 'version = {VERSION}' is missing, or it is of a newer diart-mp; upgrade this one"
             raise UsageError(msg)
+        if isinstance(values.get("keys"), str) and values["keys"]:
+            values["keys"] = str(path.absolute().parent / Path(values["keys"]).expanduser())
         try:
             return cls._from_map(values)
         except UsageError as error:
@@ -380,8 +384,8 @@ def _check_endpoints(topology: Topology) -> None:
         if not endpoint.startswith(_PREFIXES):
             msg = f"an endpoint must begin with {' or '.join(_PREFIXES)}, not '{endpoint}'"
             raise UsageError(msg)
-        if leaves_host(endpoint) and not endpoint.startswith(_LOOPBACK) and not topology.insecure:
-            msg = f"{endpoint} would carry audio over the network in the clear; say 'insecure = true' if that is wanted"
+        if not (topology.keys or topology.insecure or not leaves_host(endpoint) or endpoint.startswith(_LOOPBACK)):
+            msg = f"{endpoint} would carry audio over the network in the clear; make keys (diart-mp keys), or say 'insecure = true' if that is wanted"
             raise UsageError(msg)
         if endpoints.count(endpoint) > 1:
             msg = f"two stages listen at {endpoint}; give each an endpoint of its own"

@@ -278,6 +278,10 @@ def plan(values: Mapping[str, Any]) -> Topology | None:
     if not found.is_plan or found.job is not None:
         msg = f"{values['topology']} is of stages that are all started by hand; leave out 'directory' and [job] for diart-mp run"
         raise UsageError(msg)
+    if found.keys:
+        from diart_mp.keys import own_key
+
+        own_key(Path(found.keys), found.home)
     return found
 
 

@@ -19,6 +19,7 @@ from diart_mp import __version__
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import pack_control, unpack_control
 from diart_mp.transport.link import make_socket, readable
+from diart_mp.transport.security import OPEN, Open
 
 BEAT_S = 0.1
 _GATHER_S = 0.05  # within which results are told together
@@ -56,8 +57,10 @@ class StageControl:
         replica: int,
         epoch: int,
         lossy: bool = False,
+        guard: Open = OPEN,
     ) -> None:
-        """``lossy``: nobody may be listening, now or for days; what cannot be told then is not kept."""
+        """``lossy``: nobody may be listening, now or for days; what cannot be told then is not kept. ``guard``: of all links of the stage."""
+        self.guard, self._lossy = guard, lossy
         self._most_kept, self._flags = (_MOST_KEPT, zmq.DONTWAIT) if lossy else (0, 0)
         self._context, self._endpoint = context, endpoint
         self._who = {"stage": stage, "replica": replica, "epoch": epoch}
@@ -77,9 +80,10 @@ class StageControl:
     def send(self, kind: str, **values: Any) -> None:
         """Tell the supervisor something; what is meant for people goes to the log where there is none."""
         if self.socket is not None:
+            self.guard.mend(self.socket)
             with contextlib.suppress(zmq.Again):
                 self.socket.send(pack_control(kind, **self._who, **values), flags=self._flags)
-        elif "text" in values:
+        if (self.socket is None or (self._lossy and kind == "event")) and "text" in values:
             _LOG.warning("%s: %s", values.get("stream") or self._who["stage"], values["text"])
 
     def report(self, event: str, **values: Any) -> None:
@@ -101,6 +105,12 @@ class StageControl:
             return
         for event in events:
             self.send("event", **event)
+
+    def tell_refusals(self) -> None:
+        """Count and tell who has not been let in to the links of this process."""
+        self.progress.counters |= self.guard.counts()
+        for text in self.guard.notes():
+            self.send("event", event="note", stream="", text=text)
 
     def ready(self) -> None:
         """The stage can take chunks."""
@@ -128,6 +138,7 @@ class StageControl:
     def _connect(self, suffix: str) -> zmq.Socket[bytes]:
         socket = make_socket(self._context, zmq.DEALER)
         socket.sndhwm = self._most_kept
+        self.guard.connecting(socket, self._endpoint)
         socket.identity = "{stage}/{replica}/{epoch}".format(**self._who).encode() + suffix.encode()
         socket.connect(self._endpoint)
         return socket
@@ -146,6 +157,7 @@ class StageControl:
                 busy_s=progress.busy_s(),
                 counters=dict(progress.counters),
             )
+            self.guard.mend(socket)
             with contextlib.suppress(zmq.Again):
                 socket.send(beat, flags=self._flags)
         socket.close()

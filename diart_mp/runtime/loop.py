@@ -67,7 +67,9 @@ class StageLoop:
         self._batch = 1 if isinstance(stage, KeyedStage) else config.max_batch
         upstream = topology.before(stage.name).endpoints()
         capacity = 2 * config.max_batch
-        self._receiver = Receiver(context, upstream, stage=stage.name, replica=replica, epoch=epoch, capacity=capacity)
+        self._receiver = Receiver(
+            context, upstream, stage=stage.name, replica=replica, epoch=epoch, capacity=capacity, guard=control.guard
+        )
         # Work is shared among replicas by the room that they have, so each place counts; to a single one, only to have some.
         self._worth = 1 if config.replicas > 1 else max(1, capacity // 4)
         self._sender: Sender | None = None
@@ -76,7 +78,14 @@ class StageLoop:
             endpoint = config.endpoint(replica)
             inline = self._rings.inline if leaves_host(endpoint) else None
             self._sender = Sender(
-                context, endpoint, stage=stage.name, epoch=epoch, shards=shards, inline=inline, receiver=after.name
+                context,
+                endpoint,
+                stage=stage.name,
+                epoch=epoch,
+                shards=shards,
+                inline=inline,
+                receiver=after.name,
+                guard=control.guard,
             )
         self._owners = {topology.results}
         self._replies: dict[str, zmq.Socket[bytes]] = {}
@@ -106,6 +115,7 @@ class StageLoop:
             worked = self._work()
             if time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
+                self._control.tell_refusals()
                 announced = time.monotonic()
             elif arrived or worked:
                 self._receiver.announce(self._worth)
@@ -340,7 +350,9 @@ class StageLoop:
         if socket is None:
             socket = self._replies[owner] = make_socket(self._context, zmq.DEALER)
             socket.identity = identity_of(self._stage.name, self._replica, self._sender_id[1])
+            self._control.guard.connecting(socket, owner)
             socket.connect(owner)
+        self._control.guard.mend(socket)
         for _, frames in encode_all(results, self._sender_id):
             socket.send_multipart(frames, copy=False)
 

@@ -64,9 +64,10 @@ class Owner:
             shards=shards,
             inline=inline,
             receiver=after.name if after is not None else "",
+            guard=control.guard,
         )
         self._results = make_socket(context, zmq.ROUTER)
-        listen(self._results, topology.results)
+        listen(self._results, topology.results, control.guard)
         self._streams: dict[str, OwnedStream] = {}
         self._patience: dict[str, tuple[float, float]] = {}  # stream: (when to send again, s; how long was waited, s)
         self._calls: BlockQueue[Callable[[], None]] = BlockQueue(sys.maxsize)
@@ -302,5 +303,6 @@ class Owner:
         if now - self._progress_at < _PROGRESS_S:
             return
         self._progress_at = now
+        self._control.tell_refusals()
         for stream in self._streams.values():
             stream.report("progress", stream=stream.name, seconds=stream.seconds, duration=stream.duration)

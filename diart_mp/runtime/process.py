@@ -21,11 +21,13 @@ from typing import Protocol
 import zmq
 
 from diart_mp.errors import DiartMpError, OutputError, UsageError
+from diart_mp.places import place_of
 from diart_mp.runtime.chain import make_stage, stage_class
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.rundir import RunDirectory
 from diart_mp.topology import StageConfig, Topology
+from diart_mp.transport.security import guard_of
 
 _ORPHANED = 3  # exit code of a stage whose supervisor is gone
 
@@ -71,7 +73,8 @@ def _run_in(topology: Topology, name: str, *, replica: int, epoch: int) -> int:
     """Run the stage, with its folder made; its exit code."""
     context = zmq.Context[zmq.Socket[bytes]]()
     endpoint, lossy = topology.control or topology.report, not topology.control
-    control = StageControl(context, endpoint, stage=name, replica=replica, epoch=epoch, lossy=lossy)
+    guard = guard_of(topology, place_of(topology, topology.stage(name), replica), context)
+    control = StageControl(context, endpoint, stage=name, replica=replica, epoch=epoch, lossy=lossy, guard=guard)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     control.start_beats()
     try:
@@ -84,6 +87,7 @@ def _run_in(topology: Topology, name: str, *, replica: int, epoch: int) -> int:
         return error.exit_code
     finally:
         control.close()
+        guard.close()
         context.destroy(linger=1000)
 
 

@@ -25,6 +25,7 @@ from diart_mp.runtime.activity import activity_file, read_activity
 from diart_mp.runtime.remote import RemoteStages
 from diart_mp.topology import Topology
 from diart_mp.transport.link import identity_of, listen, make_socket
+from diart_mp.transport.security import guard_of
 
 _POLL_MS = 50
 _STOP_S = 1.0  # that a stage has to end after SIGTERM
@@ -101,8 +102,9 @@ class Supervisor:
         self._context = zmq.Context[zmq.Socket[bytes]]()
         self._control = make_socket(self._context, zmq.ROUTER)
         listen(self._control, topology.control)
+        self._guard = guard_of(topology, topology.home, self._context)
         if topology.report:
-            listen(self._control, topology.report)
+            listen(self._control, topology.report, self._guard)
         self._elsewhere = RemoteStages(topology)
         self._guard_read, self._guard_write = os.pipe()
         self._processes = [
@@ -131,6 +133,7 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._control.close()
+        self._guard.close()
         self._context.destroy(linger=0)
         os.close(self._guard_read)
         os.close(self._guard_write)
@@ -205,6 +208,7 @@ class Supervisor:
         return {
             "elsewhere": self._elsewhere.status(),
             "refused": self.refused,
+            **self._guard.counts(),
             "run": self._topology.run,
             "up_s": time.monotonic() - self._started_at,
             "stages": stages,

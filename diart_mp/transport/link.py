@@ -27,6 +27,7 @@ import zmq
 from diart_mp.bundles import decode_all, encode_all
 from diart_mp.errors import ProtocolError, StageError
 from diart_mp.messages import Message, decode_header, encode, integer, pack_control, shown, unpack_control
+from diart_mp.transport.security import OPEN, Open
 
 MAX_MESSAGE_BYTES = 512 << 20  # of one frame; a window of 300 s at 384 kHz is 461 MB
 _RECONNECT_MS = 20
@@ -58,8 +59,9 @@ def readable(socket: zmq.Socket[bytes]) -> bool:
     return bool(int(socket.get(_EVENTS)) & _POLLIN)
 
 
-def listen(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Bind ``socket``; StageError if that cannot be."""
+def listen(socket: zmq.Socket[bytes], endpoint: str, guard: Open = OPEN) -> None:
+    """Bind ``socket``, guarded; StageError if that cannot be."""
+    guard.listening(socket, endpoint)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -117,10 +119,11 @@ class Sender:
         shards: int = 0,
         inline: Callable[[Message], Message] | None = None,
         receiver: str = "",
+        guard: Open = OPEN,
     ) -> None:
         self._receiver = receiver
         self.socket = make_socket(context, zmq.ROUTER)
-        listen(self.socket, endpoint)
+        listen(self.socket, endpoint, guard)
         self._sender = (stage, epoch)
         self._shards = shards
         self._inline = inline
@@ -249,11 +252,12 @@ class Receiver:
         replica: int,
         epoch: int,
         capacity: int,
+        guard: Open = OPEN,
     ) -> None:
         self._replica, self._epoch, self._capacity = replica, epoch, capacity
-        self._links = [
-            _Upstream(_connect(context, endpoint, identity_of(stage, replica, epoch))) for endpoint in endpoints
-        ]
+        self._guard = guard
+        identity = identity_of(stage, replica, epoch)
+        self._links = [_Upstream(_connect(context, endpoint, identity, guard)) for endpoint in endpoints]
         self._waiting = 0
         self.received = 0
         self.refused = 0
@@ -288,6 +292,7 @@ class Receiver:
             if worth and link.received + free < link.told + worth:
                 continue
             link.doubt()
+            self._guard.mend(link.socket)
             link.told = link.received + free
             room = pack_control(
                 "room",
@@ -361,10 +366,11 @@ class _Upstream:
             self.met, self.received, self.heard = 0, 0, time.monotonic()
 
 
-def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes) -> zmq.Socket[bytes]:
+def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes, guard: Open) -> zmq.Socket[bytes]:
     socket = make_socket(context, zmq.DEALER)
     socket.sndhwm = _MOST_ROOMS
     socket.identity = identity
+    guard.connecting(socket, endpoint)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from diart_mp.keys import own_key
 from tests.cli.command import TONES, Diart
 from tests.fakes import conversation
 from tests.hosts.rig import started, write_plan
@@ -36,11 +37,35 @@ def test_segmentation_elsewhere_says_the_same_in_each_of_two_runs(
     diart: Diart, talk: Path, expected: bytes, tmp_path: Path
 ) -> None:
     plan = tmp_path / "plan.toml"
-    write_plan(plan, {"segmentation": ["B", "C"]})
+    write_plan(plan, {"segmentation": ["B", "C"]}, keys="keys")
+    for place in ("home", "B", "C"):
+        assert diart("keys", "new", place, "--keys", tmp_path / "keys").code == 0
     with started(diart, plan, "segmentation/0", "segmentation/1") as stages:
         for output in ("first", "second"):
             assert rttm(diart, talk, tmp_path / output, "--topology", plan) == expected
         assert all(process.poll() is None for process in stages.values())
+        told = [
+            Path(f"/proc/{process.pid}/{what}").read_bytes()
+            for process in stages.values()
+            for what in ("cmdline", "environ")
+        ]
+    for place in ("home", "B", "C"):
+        assert not any(own_key(tmp_path / "keys", place).secret.encode() in each for each in told)
+
+
+def test_without_a_key_there_is_one_line_that_says_how_to_make_it(diart: Diart, talk: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    write_plan(plan, {"segmentation": ["B"]}, keys="keys")
+    for arguments in (("run", talk), ("stage", "segmentation")):
+        done = diart(*arguments, "--topology", plan)
+        assert done.code == 1
+        assert len(done.complaints) == 1
+        assert f"diart-mp keys new {'home' if arguments[0] == 'run' else 'B'} --keys {tmp_path}/keys" in done.err
+    assert diart("keys", "new", "home", "--keys", tmp_path / "keys").code == 0
+    other = Path(diart("keys", "new", "B", "--keys", tmp_path / "other").out.strip())
+    assert diart("keys", "authorize", other, "--keys", tmp_path / "keys").code == 0
+    listed = diart("keys", "list", "--keys", tmp_path / "keys").out.splitlines()
+    assert [line.split()[:2] for line in listed] == [["own", "home"], ["authorized", "B"]]
 
 
 def test_a_stage_may_come_after_the_run_has_begun(diart: Diart, talk: Path, expected: bytes, tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""CURVE on links: who has no key that is known gets nothing through, is counted, and disturbs nobody."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import zmq
+
+from diart_mp.errors import OutputError, UsageError
+from diart_mp.keys import authorize, authorized_keys, new_key, own_key, peer_key
+from diart_mp.messages import Message
+from diart_mp.transport.link import Receiver, Sender
+from diart_mp.transport.security import OPEN, Curve, Open
+from tests.transport.ports import free_port
+
+PATIENCE_S = 10.0
+
+
+class Rig:
+    """Hosts A and B that know each other, and C whom nobody knows; a sender at A."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder, self._stack = folder, stack
+        for name in "ABC":
+            new_key(folder / name, name)
+        self.introduce("A", "B")
+        authorize(folder / "C", folder / "A" / "A.public")
+        self.endpoint = f"tcp://127.0.0.1:{free_port()}"
+        self.guard = self.guard_at("A")
+        self.sender = Sender(
+            self.guard._context, self.endpoint, stage="capture", epoch=1, receiver="segmentation", guard=self.guard
+        )
+        stack.callback(self.sender.close)
+        self._seq = 0
+
+    def introduce(self, one: str, other: str) -> None:
+        for host, known in ((one, other), (other, one)):
+            authorize(self.folder / host, self.folder / known / f"{known}.public")
+
+    def guard_at(self, host: str) -> Curve:
+        context = zmq.Context[zmq.Socket[bytes]]()
+        self._stack.callback(context.destroy, linger=0)
+        guard = Curve(self.folder / host, host, {self.endpoint: "A"}, context)
+        self._stack.callback(guard.close)
+        return guard
+
+    def receiver(self, guard: Open, context: "zmq.Context[zmq.Socket[bytes]]", replica: int = 0) -> Receiver:
+        made = Receiver(
+            context, [self.endpoint], stage="segmentation", replica=replica, epoch=1, capacity=4, guard=guard
+        )
+        self._stack.callback(made.close)
+        return made
+
+    def until(self, done: Callable[[], bool], *receivers: Receiver) -> bool:
+        """Turn sender and receivers until ``done``; False after a while."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not done():
+            if time.monotonic() > deadline:
+                return False
+            for each in receivers:
+                each.announce()
+            self.sender.receive()
+            self.sender.socket.poll(10)
+        return True
+
+    def gets_through(self, receiver: Receiver) -> bool:
+        """Whether a chunk travels from A to ``receiver``."""
+        got: list[Message] = []
+        self.sender.send(Message(kind="chunk", stream="s", seq=self._seq))
+        self._seq += 1
+
+        def arrived() -> bool:
+            got.extend(receiver.receive())
+            receiver.done(len(got))
+            return bool(got)
+
+        return self.until(arrived, receiver)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with ExitStack() as stack:
+        yield Rig(tmp_path, stack)
+
+
+def test_only_known_keys_get_anything_through(rig: Rig) -> None:
+    unknown = rig.guard_at("C")
+    stranger = rig.receiver(unknown, unknown._context, replica=1)
+    plain_context = zmq.Context[zmq.Socket[bytes]]()
+    plain = rig.receiver(OPEN, plain_context, replica=2)
+    assert rig.until(lambda: rig.guard.counts()["unknown_keys"] > 0, stranger, plain)
+    assert rig.until(lambda: rig.guard.counts()["not_let_in"] > 1, stranger, plain)
+    assert rig.sender.statistics().replicas == 0
+    known = rig.guard_at("B")
+    receiver = rig.receiver(known, known._context)
+    assert rig.gets_through(receiver)
+    assert rig.sender.statistics().replicas == 1
+    assert stranger.receive() == plain.receive() == []
+    assert unknown.notes() == [f"A ({rig.endpoint}) does not let us in; there: diart-mp keys authorize C.public"]
+    plain.close()
+    plain_context.destroy(linger=0)
+
+
+def test_a_key_may_be_authorized_while_its_owner_knocks(rig: Rig) -> None:
+    guard = rig.guard_at("C")
+    receiver = rig.receiver(guard, guard._context)
+    assert rig.until(lambda: rig.guard.counts()["unknown_keys"] > 0, receiver)
+    rig.introduce("A", "C")
+    assert rig.gets_through(receiver)
+
+
+def test_a_listener_with_another_key_than_expected_is_not_spoken_to(rig: Rig) -> None:
+    (rig.folder / "B" / "authorized" / "A.public").unlink()
+    other = new_key(rig.folder / "other", "A")
+    authorize(rig.folder / "B", other)
+    guard = rig.guard_at("B")
+    receiver = rig.receiver(guard, guard._context)
+    found: list[str] = []
+
+    def told() -> bool:
+        found.extend(guard.notes())
+        return bool(found)
+
+    assert rig.until(told, receiver)
+    assert found == [
+        f"no encrypted link to A ({rig.endpoint}); is it of this pipeline, and is authorized/A.public its key?"
+    ]
+    assert rig.sender.statistics().replicas == 0
+
+
+def test_nobody_is_let_in_when_the_guard_has_gone(rig: Rig) -> None:
+    rig.guard.close()
+    guard = rig.guard_at("B")
+    receiver = rig.receiver(guard, guard._context)
+    watch = guard_monitor(receiver)
+    assert rig.until(lambda: watch.poll(0) != 0, receiver)
+    watch.close()
+    assert rig.sender.statistics().replicas == 0
+
+
+def guard_monitor(receiver: Receiver) -> "zmq.Socket[bytes]":
+    """Reports of failed handshakes of a receiver."""
+    return receiver.sockets[0].get_monitor_socket(
+        zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_DISCONNECTED
+    )
+
+
+def test_garbage_leaves_a_link_alone(rig: Rig) -> None:
+    guard = rig.guard_at("B")
+    receiver = rig.receiver(guard, guard._context)
+    assert rig.gets_through(receiver)
+    port = int(rig.endpoint.rpartition(":")[2])
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    garbage = (b"GET / HTTP/1.1\r\n\r\n", os.urandom(400), greeting, greeting.replace(b"NULL\0", b"CURVE"), b"")
+    before = rig.guard.counts()["not_let_in"]
+    for number in range(300):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(garbage[number % len(garbage)])
+        if number % 50 == 0:
+            assert rig.gets_through(receiver)
+    assert rig.until(lambda: rig.guard.counts()["not_let_in"] >= before + 300, receiver)
+    assert rig.gets_through(receiver)
+    second = rig.receiver(guard, guard._context, replica=1)
+    assert rig.until(lambda: rig.sender.statistics().replicas == 2, receiver, second)
+
+
+def test_secret_files_are_private_and_never_replaced(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        public = new_key(tmp_path / "keys", "B")
+    finally:
+        os.umask(before)
+    secret = tmp_path / "keys" / "B.secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    key = own_key(tmp_path / "keys", "B")
+    assert key.secret in secret.read_text()
+    assert key.secret not in public.read_text() + repr(key)
+    with pytest.raises(OutputError, match=r"cannot make .*B.secret: File exists"):
+        new_key(tmp_path / "keys", "B")
+    secret.chmod(0o640)
+    with pytest.raises(UsageError, match=r"can be read or changed by others \(mode 0640\)"):
+        own_key(tmp_path / "keys", "B")
+    with pytest.raises(
+        OutputError, match=r"there is no key .*C.secret; make one on this host with: diart-mp keys new C"
+    ):
+        own_key(tmp_path / "keys", "C")
+    with pytest.raises(OutputError, match=r"copy C.public from C to this host"):
+        peer_key(tmp_path / "keys", "C")
+
+
+def test_what_is_no_public_key_is_not_authorized(tmp_path: Path) -> None:
+    public = new_key(tmp_path / "keys", "B")
+    with pytest.raises(UsageError, match="unknown key 'secret'"):  # a secret that somebody copied by mistake
+        authorize(tmp_path / "keys", tmp_path / "keys" / "B.secret")
+    for text in (
+        "version = 1",
+        public.read_text().replace('name = "B"', 'name = "../B"'),
+        public.read_text()[:-5] + '"\n',
+    ):
+        (tmp_path / "x.public").write_text(text)
+        with pytest.raises(UsageError, match="is no public key file"):
+            authorize(tmp_path / "keys", tmp_path / "x.public")
+    assert authorized_keys(tmp_path / "keys") == []
+    other = new_key(tmp_path / "other", "B")
+    assert authorize(tmp_path / "keys", other) == authorize(tmp_path / "keys", other)
+    with pytest.raises(OutputError, match="another key of that name"):
+        authorize(tmp_path / "keys", public)
+    with pytest.raises(UsageError, match="a key is called like the place"):
+        new_key(tmp_path, "a/b")
