@@ -78,6 +78,9 @@ def test_routable_address_is_refused_unless_it_is_called_insecure(tmp_path: Path
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "would carry audio over the network in the clear; say 'insecure = true'" in done.stderr
+    assert (
+        "would carry audio over the network in the clear; make keys (diart-mp keys), or say 'insecure = true'"
+        in done.stderr
+    )
     file.write_text(text.replace("insecure = false", "insecure = true"))
     assert Topology.read(file).insecure
