@@ -28,12 +28,17 @@ _TOTAL = "all"
 
 def table(values: Mapping[str, Any]) -> Iterator[str]:
     """Lines for a terminal: a row per recording, and all seconds together."""
+    titles, rows = cells(values)
+    width = max(len(titles[0]), *(len(row[0]) for row in rows))
+    for row in (titles, *rows):
+        yield f"{row[0]:<{width}}" + "".join(f"{text:>12}" for text in row[1:])
+
+
+def cells(values: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The titles and the rows of that table, as text."""
     shown = [key for key in _COLUMNS if any(key in row for row in values["files"].values())]
-    rows = _rows(values)
-    width = max(len("recording"), *(len(name) for name, _ in rows)) if rows else len("recording")
-    yield f"{'recording':<{width}}" + "".join(f"{_COLUMNS[key]:>12}" for key in shown)
-    for name, row in rows:
-        yield f"{name:<{width}}" + "".join(f"{_cell(key, row.get(key)):>12}" for key in shown)
+    rows = [[name, *(_cell(key, row.get(key)) for key in shown)] for name, row in _rows(values)]
+    return ["recording", *(_COLUMNS[key] for key in shown)], rows
 
 
 def to_csv(values: Mapping[str, Any]) -> str:
