@@ -33,6 +33,13 @@ from diart_mp.errors import UsageError
     show_default=True,
     help="To minimize.",
 )
+@click.option(
+    "--cache-limit",
+    type=click.FloatRange(0),
+    default=20.0,
+    show_default=True,
+    help="GB of features to keep; what was used longest ago goes first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
 @options.pipeline_options
 def command(**values: Any) -> int:
@@ -85,6 +92,7 @@ def _optimizer(values: Mapping[str, Any]) -> Any:
         sampler=values["sampler"],
         seed=values["seed"],
         strict=values["strict"],
+        cache_limit_gb=values["cache_limit"],
     )
 
 

@@ -5,20 +5,16 @@
     embeddings = cache.embeddings(Path("talk.wav"), features, settings)
     updates = diarize(features, embeddings, settings)      # evaluation.replay
 
-A file of the cache belongs to one recording, one pair of models, one window and one step (all by checksum), and says whether
-it is intact (CRC-32 of each array). Settings that only clustering or pooling looks at are not part of it: tau, rho, delta,
+A file of the cache (``evaluation.feature_files``) belongs to one recording, one pair of models, one window and one step, all by
+checksum. Settings that only clustering or pooling looks at are not part of it: tau, rho, delta,
 latency, and gamma and beta where the embedding model has a pooling of its own. Knows nothing of processes, references or
 scores. Runs in the command.
 """
 
-import fcntl
 import hashlib
 import importlib
 import json
-import os
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +27,8 @@ from diart_mp.audio.windows import WindowPlan
 from diart_mp.blocks.embeddings import normalize_embeddings
 from diart_mp.blocks.weights import overlap_aware_weights
 from diart_mp.config import Settings
-from diart_mp.errors import AudioError, ModelError, OutputError
+from diart_mp.errors import AudioError, ModelError
+from diart_mp.evaluation.feature_files import LIMIT_GB, FeatureFiles
 from diart_mp.messages import Message, Plain
 from diart_mp.models.base import EmbeddingModel, SegmentationModel, SplitEmbeddingModel
 from diart_mp.models.builtin import cache_folder
@@ -78,12 +75,14 @@ class Features:
 class FeatureCache:
     """Features by recording and settings. ``folder``: default is the cache folder of the program (DIART_MP_CACHE).
 
+    ``limit_gb``: what was used longest ago is removed once there is more; nothing of the last hour is.
+
     Several processes may share a folder: what one computes the others wait for. Models are loaded when they are needed.
     """
 
-    def __init__(self, models: Models | None = None, folder: Path | None = None) -> None:
+    def __init__(self, models: Models | None = None, folder: Path | None = None, *, limit_gb: float = LIMIT_GB) -> None:
         self._models = models or Models()
-        self._folder = folder or cache_folder() / "features"
+        self._files = FeatureFiles(folder or cache_folder() / "features", limit_gb)
         self._checksums = {role: model_checksum(getattr(self._models, role), role) for role in _ROLES}
         self._audio: dict[Path, tuple[tuple[int, int], str]] = {}
         self._loaded: tuple[SegmentationModel, EmbeddingModel] | None = None
@@ -94,27 +93,18 @@ class FeatureCache:
         Raises AudioError, ModelError, and OutputError where the cache cannot be written.
         """
         key, longest = self._key(audio, settings)
-        path = self._folder / f"{key}.npz"
-        features = _load(path, key)
+        features = _features(key, self._files.read(key))
         if features is None:
-            with _locked(path):
-                features = _load(path, key)
+            with self._files.locked(key):
+                features = _features(key, self._files.read(key))
                 if features is None:
                     features = self._compute(audio, longest, key)
-                    _save(path, {**_arrays(features), "length": np.array(features.length)}, key)
+                    self._files.save(key, {**_arrays(features), "length": np.array(features.length)})
         return features.first(_count(features, settings))
 
     def busy(self, audio: Path, settings: Settings) -> bool:
         """Whether another process computes the features of a recording just now."""
-        path = self._folder / f"{self._key(audio, settings)[0]}.lock"
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return self._files.busy(self._key(audio, settings)[0])
 
     def embeddings(
         self, audio: Path, features: Features, settings: Settings, *, keep: bool = False
@@ -126,16 +116,15 @@ class FeatureCache:
         """
         pooling = pooling_of(settings)
         key = _digest({"features": features.key, "pooling": pooling})
-        path = self._folder / f"{key}.npz"
-        arrays = _read(path, key)
+        arrays = self._files.read(key)
         if arrays is None and not keep and features.trunk is not None and settings.clustering == "exact":
             return self._pooled(features, settings)
         if arrays is None:
-            with _locked(path):
-                arrays = _read(path, key)
+            with self._files.locked(key):
+                arrays = self._files.read(key)
                 if arrays is None:
                     arrays = {"embeddings": self._embedded(audio, settings)}
-                    _save(path, arrays, key)
+                    self._files.save(key, arrays)
         found: NDArray[np.float32] = arrays["embeddings"][: len(features.starts)]
         return found
 
@@ -306,54 +295,12 @@ def _arrays(features: Features) -> dict[str, NDArray[Any]]:
     return arrays if features.trunk is None else {**arrays, "trunk": features.trunk}
 
 
-def _load(path: Path, key: str) -> Features | None:
-    arrays = _read(path, key)
+def _features(key: str, arrays: Mapping[str, NDArray[Any]] | None) -> Features | None:
     if arrays is None:
         return None
     return Features(
         key, int(arrays["length"]), arrays["starts"], arrays["segmentation"], arrays["silent"], arrays.get("trunk")
     )
-
-
-def _read(path: Path, key: str) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a file; None if there is none, it is damaged (any CRC-32), or it is of something else."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
-    return arrays if str(arrays.pop("key", "")) == key else None
-
-
-def _save(path: Path, arrays: Mapping[str, NDArray[Any]], key: str) -> None:
-    """Write a file as a whole: it is there completely or not at all."""
-    draft = path.with_suffix(f".{os.getpid()}.new")
-    try:
-        with draft.open("wb") as file:
-            np.savez(file, key=np.array(key), **dict(arrays))  # type: ignore[arg-type]
-        os.replace(draft, path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        msg = f"cannot write {path}: {error.strerror or error}; set DIART_MP_CACHE to a folder with room"
-        raise OutputError(msg) from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time computes a file."""
-    lock = path.with_suffix(".lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("wb")
-    except OSError as error:
-        msg = f"cannot write {lock}: {error.strerror or error}; set DIART_MP_CACHE to a folder with room"
-        raise OutputError(msg) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _digest(values: Mapping[str, Any]) -> str:

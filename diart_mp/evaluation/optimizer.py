@@ -23,6 +23,7 @@ from diart_mp.config import Settings, check_names
 from diart_mp.errors import StageError, UsageError
 from diart_mp.evaluation.benchmark import check_corpus
 from diart_mp.evaluation.corpus import open_corpus
+from diart_mp.evaluation.feature_files import LIMIT_GB
 from diart_mp.evaluation.features import FeatureCache
 from diart_mp.evaluation.trials import Trials
 from diart_mp.evaluation.tuning import Objective, bounds, values_of
@@ -51,6 +52,7 @@ class Optimizer:
         seed: of the sampler; with one job the trials are the same each time.
         strict: stop at the first recording that cannot be used.
         cache: folder of the features.
+        cache_limit_gb: how much of them to keep.
 
     Raises:
         UsageError, AudioError: nothing to tune on, or options that make no sense.
@@ -73,6 +75,7 @@ class Optimizer:
         seed: int | None = None,
         strict: bool = False,
         cache: Path | None = None,
+        cache_limit_gb: float = LIMIT_GB,
     ) -> None:
         base, models = base or Settings(), models or Models()
         check_names({sampler: None}, dict.fromkeys(SAMPLERS), "sampler")
@@ -97,11 +100,12 @@ class Optimizer:
             "seed": seed,
             "strict": strict,
             "cache": None if cache is None else str(cache),
+            "cache_limit_gb": cache_limit_gb,
         }
         reference, uem = (None if path is None else Path(path) for path in (reference_path, uem_path))
         self.corpus = open_corpus(str(speech_path), reference=reference, uem=uem)
         check_corpus(self.corpus, strict=strict)
-        features = FeatureCache(models, cache)
+        features = FeatureCache(models, cache, limit_gb=cache_limit_gb)
         self._objective = Objective(self.corpus, base, models, metric=metric, cache=features)
         self._first, self._strict = values_of(base, hparams), strict
         self._trials: Trials | None = None

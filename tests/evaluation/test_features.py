@@ -14,8 +14,8 @@ import soundfile
 from diart_mp.blocks.weights import overlap_aware_weights
 from diart_mp.config import Settings
 from diart_mp.errors import AudioError, OutputError
-from diart_mp.evaluation import features as features_module
 from diart_mp.evaluation.benchmark import Benchmark
+from diart_mp.evaluation.feature_files import FeatureFiles
 from diart_mp.evaluation.features import FeatureCache
 from diart_mp.evaluation.replay import diarize
 from diart_mp.models.base import SplitEmbeddingModel
@@ -148,7 +148,7 @@ def test_damaged_features_are_computed_again(audio: Path, tmp_path: Path, damage
         np.savez(path, key=np.array("another"), starts=np.zeros(1))
     after = cache_of(tmp_path).get(audio, Settings())
     np.testing.assert_array_equal(after.segmentation, before.segmentation)
-    assert features_module._read(path, before.key) is not None
+    assert FeatureFiles(tmp_path).read(before.key) is not None
 
 
 def test_audio_that_cannot_be_used(tmp_path: Path) -> None:
