@@ -79,6 +79,7 @@ def _chunk(seq: int, stream: str, settings: Settings, generator: np.random.Gener
         "audio": generator.normal(0, 0.1, settings.duration).astype(np.float32),
         "segmentation": generator.random((_FRAMES, _SPEAKERS), np.float32),
         "embeddings": generator.normal(size=(_SPEAKERS, _DIMENSION)).astype(np.float32),
+        "labels": np.arange(_SPEAKERS, dtype=np.int32),
         "turns": Plain({"region": region, "turns": [[*region, "speaker0"]]}),
     }
     return Message(kind="chunk", stream=stream, seq=seq, start=seq * settings.step, rate=settings.rate, fields=fields)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from diart_mp.blocks.diarization import OnlineDiarization
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Plain
@@ -11,11 +13,14 @@ from diart_mp.topology import StageConfig
 
 
 class Clustering(KeyedStage):
-    """Adds ``turns``: {region: [start, end], turns: [[start, end, speaker], ...]} in samples of the stream's clock."""
+    """Adds ``turns``: {region: [start, end], turns: [[start, end, speaker], ...]} in samples of the stream's clock.
+
+    And ``labels`` (local speakers,): which speakerN each local speaker of the window is, -1 for nobody.
+    """
 
     name = "clustering"
     consumes = ("segmentation", "embeddings")
-    produces = ("turns",)
+    produces = ("turns", "labels")
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
@@ -24,7 +29,7 @@ class Clustering(KeyedStage):
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """The next window of a stream."""
-        return [{"turns": Plain(self._turns(chunk))} for chunk in chunks]
+        return [self._answer(chunk) for chunk in chunks]
 
     def checkpoint(self, stream: str) -> bytes:
         """Centroids of the speakers, and the windows that coming regions need."""
@@ -42,7 +47,7 @@ class Clustering(KeyedStage):
         self._streams.pop(stream, None)
         self._restored.pop(stream, None)
 
-    def _turns(self, chunk: Chunk) -> dict[str, list[object]]:
+    def _answer(self, chunk: Chunk) -> Mapping[str, FieldValue]:
         settings = chunk.settings
         diarization = self._streams.get(chunk.stream)
         if diarization is None:
@@ -58,7 +63,8 @@ class Clustering(KeyedStage):
         start, end = (max(0, position + chunk.origin) for position in (region.start, region.end))
         turns = ((begin + chunk.origin, stop + chunk.origin, speaker) for begin, stop, speaker in region.turns)
         heard = [[max(0, begin), stop, f"speaker{speaker}"] for begin, stop, speaker in turns if stop > 0]
-        return {"region": [start, end], "turns": list(heard)}
+        told = Plain({"region": [start, end], "turns": list(heard)})
+        return {"turns": told, "labels": np.array(region.labels, np.int32)}
 
     def _begin(self, stream: str, diarization: OnlineDiarization) -> OnlineDiarization:
         checkpoint = self._restored.get(stream)

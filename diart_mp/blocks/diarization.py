@@ -25,12 +25,13 @@ from diart_mp.config import Settings
 class Region:
     """Who spoke in [start, end): turns (start, end, global speaker), sorted; everything in samples of the window clock.
 
-    A turn may end half a frame after the region.
+    A turn may end half a frame after the region. ``labels`` are the global speakers of the window's local ones, -1 for nobody.
     """
 
     start: int
     end: int
     turns: tuple[tuple[int, int, int], ...]
+    labels: tuple[int, ...] = ()
 
 
 class OnlineDiarization:
@@ -75,11 +76,11 @@ class OnlineDiarization:
                 learned from the window then.
 
         """
-        _, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
+        labels, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
         rate = self._settings.rate
         turns = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
         in_samples = tuple((round(begin * rate), round(end * rate), speaker) for begin, end, speaker in turns)
-        return Region(aggregated.start, aggregated.end, in_samples)
+        return Region(aggregated.start, aggregated.end, in_samples, tuple(labels.tolist()))
 
     def aggregate(
         self,

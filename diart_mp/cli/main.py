@@ -24,6 +24,7 @@ _COMMANDS = {
     "bench": ("diart_mp.cli.bench", "Measure throughput, latency or capacity on this machine."),
     "devices": ("diart_mp.cli.devices", "List the microphones of this machine."),
     "models": ("diart_mp.cli.models", "Bring or list the built-in models."),
+    "speakers": ("diart_mp.cli.speakers", "Enrol people, list them, take them out."),
     "top": ("diart_mp.cli.top", "Show the pipelines that run on this machine."),
     "stage": ("diart_mp.cli.stage", "Run one stage of a pipeline as a process of its own."),
     "topology": ("diart_mp.cli.topology", "Check and explain the topology of a pipeline on several hosts."),

@@ -207,6 +207,11 @@ def stage_options(command: Command) -> Command:
                 metavar="STAGE.KEY=VALUE",
                 help="An option of a stage's own.",
             ),
+            click.option(
+                "--speakers",
+                type=click.Path(path_type=Path),
+                help="Give the people in this file their names (see `speakers enroll`).",
+            ),
         ]
     ):
         command = option(command)
@@ -302,7 +307,7 @@ def models(values: Mapping[str, Any], plan: Topology | None = None) -> Any:
 
 def stages(values: Mapping[str, Any], models: Any, owner: str = "capture") -> Any:
     """The stages that the options ask for, checked; None for the default ones."""
-    if not any(values[name] for name in ("chain", "insert", "replacing", "stage_options")):
+    if not any(values[name] for name in ("chain", "insert", "replacing", "stage_options", "speakers")):
         return None
     from diart_mp.runtime.chain import chain_of, compose, with_options
     from diart_mp.runtime.local import default_stages
@@ -310,7 +315,14 @@ def stages(values: Mapping[str, Any], models: Any, owner: str = "capture") -> An
     chain = default_stages(models, owner)
     if values["chain"]:
         chain = chain_of(values["chain"], chain)
-    return with_options(compose(chain, insert=values["insert"], replacing=values["replacing"]), values["stage_options"])
+    named, insert, own = values["speakers"], list(values["insert"]), list(values["stage_options"])
+    if named is not None:
+        from diart_mp.speakers import EnrolledSpeakers
+
+        EnrolledSpeakers.load(named).check_model(models.embedding, named)
+        insert.append("identify@clustering")
+        own.append(f"identify.speakers={named.absolute()}")
+    return with_options(compose(chain, insert=insert, replacing=values["replacing"]), own)
 
 
 def fetch_models(models: Any) -> None:

@@ -29,6 +29,7 @@ STAGES = {
     "embedding": "diart_mp.stages.embedding:Embedding",
     "clustering": "diart_mp.stages.clustering:Clustering",
     "vad": "diart_mp.stages.vad:Vad",
+    "identify": "diart_mp.stages.identify:Identify",
 }
 OWNERS = ("capture", "gateway")
 _GIVEN = ("audio", "settings")  # fields that every chunk has from the beginning

@@ -1,0 +1,101 @@
+"""The identify stage: gives enrolled speakers their names; who is not enrolled stays as he is. Runs as the process of that name."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diart_mp.blocks.identification import Identification
+from diart_mp.blocks.weights import clean_speech
+from diart_mp.errors import ProtocolError, UsageError
+from diart_mp.messages import FieldValue, Plain
+from diart_mp.runtime.stage import Chunk, KeyedStage
+from diart_mp.runtime.state import pack_state, unpack_state
+from diart_mp.speakers import EnrolledSpeakers
+from diart_mp.topology import StageConfig
+
+THRESHOLD = 0.75
+"""Cosine similarity from which somebody is an enrolled speaker, for the built-in embedding model."""
+
+_LABEL = re.compile(r"speaker(\d+)")
+
+
+class Identify(KeyedStage):
+    """Replaces ``speakerN`` in ``turns`` by a name of the file in option ``speakers``; option ``threshold`` is a cosine similarity."""
+
+    name = "identify"
+    consumes = ("segmentation", "embeddings", "labels", "turns")
+    produces = ("turns",)
+
+    def __init__(self, config: StageConfig) -> None:
+        super().__init__(config)
+        self._threshold = _threshold(config.options.get("threshold", THRESHOLD))
+        self._restored: dict[str, bytes | None] = {}
+        self._streams: dict[str, Identification] = {}
+
+    def open(self) -> None:
+        """Read the file of speakers."""
+        path = self.config.options.get("speakers")
+        if not isinstance(path, str) or not path:
+            msg = f"{self.name} needs a file of speakers: --option {self.name}.speakers=FILE"
+            raise UsageError(msg)
+        self._enrolled = EnrolledSpeakers.load(Path(path))
+
+    def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
+        """The next window of a stream."""
+        return [{"turns": Plain(self._named(chunk))} for chunk in chunks]
+
+    def checkpoint(self, stream: str) -> bytes:
+        """What was heard of each global speaker, and the names given."""
+        if stream in self._streams:
+            return pack_state(self._streams[stream].state())
+        return self._restored.get(stream) or pack_state({})
+
+    def restore(self, stream: str, checkpoint: bytes | None) -> None:
+        """Damaged checkpoints are refused when the next chunk comes."""
+        self._streams.pop(stream, None)
+        self._restored[stream] = checkpoint
+
+    def forget(self, stream: str) -> None:
+        """Drop a stream that has ended."""
+        self._streams.pop(stream, None)
+        self._restored.pop(stream, None)
+
+    def _named(self, chunk: Chunk) -> dict[str, Any]:
+        identification = self._streams.get(chunk.stream) or self._begin(chunk.stream)
+        segmentation, settings = chunk.array("segmentation"), chunk.settings
+        clean = clean_speech(segmentation, settings.tau_active)
+        seconds = clean.sum(axis=0) * (settings.duration / settings.rate / len(clean))
+        identification.learn(chunk.array("labels").tolist(), chunk.array("embeddings"), seconds)
+        turns = chunk.value("turns")
+        named = [[start, end, _name(identification, speaker)] for start, end, speaker in turns["turns"]]
+        return {**turns, "turns": named}
+
+    def _begin(self, stream: str) -> Identification:
+        identification = Identification(self._enrolled.voices, threshold=self._threshold)
+        checkpoint = self._restored.pop(stream, None)
+        state = unpack_state(checkpoint) if checkpoint else {}
+        if state:
+            try:
+                identification.restore(state)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                msg = f"the checkpoint of identify is damaged: {error}"
+                raise ProtocolError(msg) from error
+        self._streams[stream] = identification
+        return identification
+
+
+def _name(identification: Identification, speaker: str) -> str:
+    found = _LABEL.fullmatch(speaker)
+    return (identification.name(int(found[1])) if found else None) or speaker
+
+
+def _threshold(value: Any) -> float:
+    try:
+        threshold = float(value)
+    except (TypeError, ValueError):
+        threshold = float("nan")
+    if not -1 <= threshold <= 1:
+        msg = f"identify.threshold must be a cosine similarity from -1 to 1, not {value!r:.40}"
+        raise UsageError(msg)
+    return threshold

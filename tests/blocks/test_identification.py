@@ -1,0 +1,64 @@
+"""Who a global speaker is: by all that was heard of him, with a threshold, and without flickering."""
+
+import numpy as np
+import pytest
+
+from diart_mp.blocks.identification import HOLD, Identification
+
+ANN, BO = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0]]), np.array([[0.0, 0.0, 1.0]])
+VOICES = {"Ann": ANN, "Bo": BO}
+SECOND = np.ones(1)
+
+
+def test_nearest_name_above_the_threshold() -> None:
+    identification = Identification(VOICES, threshold=0.7)
+    embeddings = np.array([[0.9, 0.436, 0.0], [0.0, 0.1, 0.99], [0.577, 0.577, 0.577], [np.nan] * 3])
+    identification.learn([4, 0, 1, -1], embeddings, np.array([1.0, 0.8, 2.0, 0.0]))
+    # Ann: the mean of 0.9 and 0.9 * 0.8 + 0.436 * 0.6 is 0.94; the third is 0.69 from her, 0.58 from Bo.
+    assert identification.similarities(4) == pytest.approx([0.94, 0.0], abs=0.01)
+    assert [identification.name(label) for label in (4, 0, 1, 2)] == ["Ann", "Bo", None, None]
+
+
+def test_somebody_hardly_heard_has_no_name_yet() -> None:
+    identification = Identification(VOICES, threshold=0.7)
+    identification.learn([0], BO, np.array([0.3]))
+    assert identification.name(0) is None
+    identification.learn([0], BO, np.array([0.3]))
+    assert identification.name(0) == "Bo"
+
+
+def test_name_is_held_against_one_hardly_nearer_and_given_up_for_one_that_is() -> None:
+    near = np.array([[0.70, 0.0, 0.71414]])  # by 0.014 nearer to Bo
+    identification = Identification({"Ann": ANN[:1], "Bo": BO}, threshold=0.5)
+    identification.learn([0], ANN[:1], SECOND)
+    for _ in range(200):
+        identification.learn([0], near, SECOND)
+    assert 0 < np.subtract(*identification.similarities(0)[::-1]) < HOLD
+    assert identification.name(0) == "Ann"
+    for _ in range(20):
+        identification.learn([0], BO, SECOND)
+    assert identification.name(0) == "Bo"
+    for _ in range(2000):
+        identification.learn([0], np.array([[0.0, 1.0, 0.0]]), SECOND)
+    assert identification.name(0) is None
+
+
+def test_restored_one_goes_on_alike() -> None:
+    generator = np.random.default_rng(3)
+    rows = [generator.normal(size=(2, 3)) for _ in range(30)]
+    whole, other = Identification(VOICES, threshold=0.2), Identification(VOICES, threshold=0.2)
+    said = []
+    for place, row in enumerate(rows):
+        whole.learn([0, 1], row / np.linalg.norm(row, axis=1, keepdims=True), np.ones(2))
+        said.append((whole.name(0), whole.name(1)))
+        if place == 9:
+            other.restore(whole.state())
+    assert len(set(said)) > 1
+    for place in range(10, 30):
+        other.learn([0, 1], rows[place] / np.linalg.norm(rows[place], axis=1, keepdims=True), np.ones(2))
+        assert (other.name(0), other.name(1)) == said[place]
+
+
+def test_embeddings_of_another_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="Ann is enrolled with embeddings of 3 numbers, the stream's have 2"):
+        Identification(VOICES, threshold=0.7).learn([0], np.array([[1.0, 0.0]]), SECOND)
