@@ -18,7 +18,7 @@ from diart_mp.errors import AudioError
 from diart_mp.evaluation.features import batches
 from diart_mp.models.base import EmbeddingModel, SegmentationModel, embed_clean
 
-SHORTEST_S = 3.0
+SHORTEST_S = 1.5
 """Seconds of speech, all recordings of a person together, below which an enrolment would not be worth having."""
 
 _WINDOW_SPEECH_S = 0.5  # of a person alone in a window, from which the window gives an embedding

@@ -216,8 +216,15 @@ class Pipeline:
 
     def _own(self, stream: Stream, output: Path | None, formats: Sequence[str]) -> OwnedStream:
         source, settings, topology = stream.source, self.config.settings, self._topology
+        stream_id = f"{topology.run}-{next(self._numbers)}"
+
+        def report(event: str, **values: Any) -> None:
+            stream._report(event, **values)  # the two are one thing
+            if event in ("done", "failed"):
+                self._hosted.call(lambda: self._let_go(stream_id))
+
         return OwnedStream(
-            f"{topology.run}-{next(self._numbers)}",
+            stream_id,
             source,
             settings,
             directory=Path(topology.directory),
@@ -227,8 +234,15 @@ class Pipeline:
             open_outputs=lambda resume: OutputSet(
                 output or Path(), source.name, formats, rate=settings.rate, recorded=not source.live, resume=resume
             ),
-            report=stream._report,  # the two are one thing
+            report=report,
         )
+
+    def _let_go(self, stream_id: str) -> None:
+        """Keep nothing of a stream that is over; one that failed may still have results on their way."""
+        owned = self._streams[stream_id][1]
+        if not self._hosted.owner.owns(owned):
+            del self._streams[stream_id]
+            owned.discard()
 
     def _supervise(self, file: Path) -> None:
         """Watch the stages until the pipeline ends; the supervisor's thread."""

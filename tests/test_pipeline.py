@@ -84,6 +84,11 @@ def test_several_streams_and_async(pipeline: Pipeline, recording: Path) -> None:
     one, *others = map(rows, asyncio.run(all_of_them()))
     assert one
     assert others == [one, one]
+    left = pipeline.open("left")  # it begins behind what is done for the others
+    assert [stream for stream, _ in pipeline._streams.values()] == [left]
+    assert len(list(pipeline._directory.path.glob("*.journal"))) == 1
+    left.end()
+    assert list(left) == []
 
 
 def test_annotation_on_request(pipeline: Pipeline, recording: Path, expected: bytes) -> None:

@@ -7,7 +7,7 @@ clustering stage.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Region:
     start: int
     end: int
     turns: tuple[tuple[int, int, int], ...]
-    labels: tuple[int, ...] = ()
+    labels: tuple[int, ...] = field(default=(), compare=False)
 
 
 class OnlineDiarization:

@@ -31,7 +31,7 @@ def command() -> None:
 @click.option("--embedding", help="Model, the one that `run` will use; default: the preset's.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda[:n], mps or auto.")
 def enroll(name: str, recordings: tuple[Path, ...], file: Path | None, **values: Any) -> None:
-    """Enrol NAME from recordings FILE... in which he or she alone talks (10 s and more are good; 3 s at least).
+    """Enrol NAME from recordings FILE... in which he or she alone talks (10 s of speech and more are good, 1.5 s are the least).
 
     Enrolling a name again adds to what is known of it.
     """

@@ -30,6 +30,7 @@ STAGES = {
     "clustering": "diart_mp.stages.clustering:Clustering",
     "vad": "diart_mp.stages.vad:Vad",
     "identify": "diart_mp.stages.identify:Identify",
+    "record": "diart_mp.stages.record:Record",
 }
 OWNERS = ("capture", "gateway")
 _GIVEN = ("audio", "settings")  # fields that every chunk has from the beginning

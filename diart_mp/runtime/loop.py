@@ -34,7 +34,8 @@ from diart_mp.transport.ring import RingReader
 CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again
 CHECKPOINT = "checkpoint."  # prefix of the fields that carry checkpoints, one per keyed stage
 BUNDLES = "bundles"  # plain field of a chunk: its owner takes several results in one multipart
-_OF_NO_USE = ("settings", RESTORE, BUNDLES)  # to the owner, which has said them
+NAME = "name"  # plain field of chunks with which a stage may begin: what the stream is called in outputs
+_OF_NO_USE = ("settings", NAME, RESTORE, BUNDLES)  # to the owner, which has said them
 ERROR = "error"  # plain field of a chunk that could not be processed: why
 _ANNOUNCE_S = 0.1  # how often room is announced again
 _MAX_REASON = 1000  # characters of an error that travel
@@ -263,8 +264,7 @@ class StageLoop:
         """What the stage says to each message; a chunk that failed in an earlier stage passes untouched."""
         stage, first = self._stage, messages[0]
         if isinstance(stage, KeyedStage) and (first.seq == 0 or RESTORE in first.fields):
-            field = first.fields.get(f"{RESTORE}.{stage.name}")
-            stage.restore(first.stream, field.tobytes() if isinstance(field, np.ndarray) else None)
+            stage.restore(first.stream, _state_for(stage, first))
         sound = [message for message in messages if ERROR not in message.fields]
         strike(self._faults, [message.seq for message in sound])
         given = stage.process([Chunk(message, self._rings) for message in sound]) if sound else []
@@ -302,7 +302,7 @@ class StageLoop:
     def _end(self, message: Message) -> Message:
         """A stream is over: drop what is remembered of it, and pass it on."""
         if isinstance(self._stage, KeyedStage):
-            self._forget(self._stage, message.stream)
+            self._end_of(self._stage, message)
         if self._ordered:
             del self._orders[message.stream]
             self._attempts[message.stream] = message.attempt + 1  # what still comes of this attempt comes too late
@@ -314,12 +314,15 @@ class StageLoop:
         self._free(1)
         return message
 
-    def _forget(self, stage: KeyedStage, stream: str) -> None:
+    def _end_of(self, stage: KeyedStage, message: Message) -> None:
         try:
-            stage.forget(stream)
+            if RESTORE in message.fields:  # all chunks had been answered when the stage was started anew
+                stage.restore(message.stream, _state_for(stage, message))
+            stage.finish(message.stream, message.start)
+            stage.forget(message.stream)
         except Exception as error:  # noqa: BLE001  # the same boundary; the stream is over all the same
             self._count("errors")
-            self._control.send("event", event="note", stream=stream, text=f"{stage.name}: {_reason(error)}")
+            self._control.send("event", event="note", stream=message.stream, text=f"{stage.name}: {_reason(error)}")
 
     def _reply(self, messages: Sequence[Message]) -> None:
         """Send results to the chunks' owners, those of one owner together if it takes bundles."""
@@ -355,6 +358,12 @@ class StageLoop:
         self._control.guard.mend(socket)
         for _, frames in encode_all(results, self._sender_id):
             socket.send_multipart(frames, copy=False)
+
+
+def _state_for(stage: KeyedStage, message: Message) -> bytes | None:
+    """The checkpoint that a message brings for a stage."""
+    field = message.fields.get(f"{RESTORE}.{stage.name}")
+    return field.tobytes() if isinstance(field, np.ndarray) else None
 
 
 def _takes_bundles(message: Message) -> bool:

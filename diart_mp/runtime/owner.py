@@ -105,6 +105,10 @@ class Owner:
         self._streams[stream.id] = stream
         self._wait_from_now(stream)
 
+    def owns(self, stream: OwnedStream) -> bool:
+        """Whether the stream is still run; only in the owner's thread."""
+        return stream.id in self._streams
+
     def remove(self, stream: OwnedStream) -> None:
         """Forget a stream without waiting for its results; the caller closes it. Only in the owner's thread."""
         self._streams.pop(stream.id, None)

@@ -146,6 +146,9 @@ class KeyedStage(Stage):
     def restore(self, stream: str, checkpoint: bytes | None) -> None:
         """Replace the state of a stream; None means its beginning. Raise ProtocolError for bytes that are no checkpoint."""
 
+    def finish(self, stream: str, end: int) -> None:  # optional
+        """All chunks of the stream have been processed; it has ``end`` samples. Called before ``forget``, once or more often."""
+
     @abstractmethod
     def forget(self, stream: str) -> None:
         """The stream has ended: drop its state."""

@@ -24,7 +24,7 @@ from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime.answers import turns_from_plain
 from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
-from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, CHECKPOINT_EVERY, ERROR
+from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, CHECKPOINT_EVERY, ERROR, NAME
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
@@ -82,6 +82,8 @@ class OwnedStream:
             self._outputs = open_outputs(self._journal.resumed)
         except OutputError:  # the owner goes on with its other streams
             self._journal.close()
+            if not self._journal.resumed:
+                self._journal.remove()
             source.close()
             raise
         self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
@@ -305,6 +307,8 @@ class OwnedStream:
 
     def _message(self, kind: str, sent: Sent, fields: dict[str, FieldValue]) -> Message:
         checkpoint = self._ledger.checkpoint
+        if sent.seq == checkpoint.seq + 1:
+            fields[NAME] = Plain(self.name.encode(errors="replace").decode())  # a file name may hold any bytes
         if sent.seq == checkpoint.seq + 1 and sent.seq > 0:
             fields[RESTORE] = Plain(checkpoint.seq)
             for stage, state in checkpoint.states.items():
