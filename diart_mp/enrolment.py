@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diart_mp.audio.resample import resample_windows
 from diart_mp.audio.windows import WindowPlan
 from diart_mp.blocks.embeddings import normalize_embeddings
 from diart_mp.blocks.weights import clean_speech
@@ -61,7 +62,8 @@ def _embed(
     rows, own_s, other_s = [np.zeros((0, embedding.dimension), np.float32)], 0.0, 0.0
     seen_s = 0.0  # end of what the windows so far hold: they overlap, and each second counts once
     for starts, waveforms in batches(path, WindowPlan(settings), settings):
-        clean = clean_speech(np.asarray(segmentation(waveforms), np.float32), settings.tau_active)
+        heard = resample_windows(waveforms, settings.rate, segmentation.sample_rate)
+        clean = clean_speech(np.asarray(segmentation(heard), np.float32), settings.tau_active)
         frame_s = settings.duration / settings.rate / clean.shape[1]
         seconds = clean.sum(axis=1) * frame_s
         main = seconds.argmax(axis=1)
@@ -73,6 +75,7 @@ def _embed(
             seen_s = (start + settings.duration) / settings.rate
         masks = np.take_along_axis(clean, main[:, None, None], axis=2)
         masks &= (seconds.max(axis=1) >= _WINDOW_SPEECH_S)[:, None, None]
-        found = normalize_embeddings(np.asarray(embed_clean(embedding, waveforms, masks), np.float32))[:, 0]
+        heard = resample_windows(waveforms, settings.rate, embedding.sample_rate)
+        found = normalize_embeddings(np.asarray(embed_clean(embedding, heard, masks), np.float32))[:, 0]
         rows.append(found[np.isfinite(found).all(axis=1)].astype(np.float32))
     return np.concatenate(rows), own_s, other_s

@@ -11,7 +11,7 @@ from diart_mp.messages import FieldValue
 from diart_mp.models.base import embed_clean
 from diart_mp.models.load import load_embedding
 from diart_mp.precision import Precision
-from diart_mp.runtime.stage import Chunk, Stage, check_rate, windows
+from diart_mp.runtime.stage import Chunk, Stage, windows_at
 from diart_mp.topology import StageConfig
 
 _SHORTEST_S = 0.2  # clean speech from which there is an embedding
@@ -39,8 +39,6 @@ class Embedding(Stage):
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """A batch, in one pass for each kind of clustering that its streams have."""
-        for chunk in chunks:
-            check_rate(chunk, self._model.sample_rate)
         results: list[Mapping[str, FieldValue]] = [{}] * len(chunks)
         for embed, kind in ((self._weighted, "exact"), (self._clean, "adaptive")):
             places = [place for place, chunk in enumerate(chunks) if chunk.settings.clustering == kind]
@@ -56,7 +54,7 @@ class Embedding(Stage):
         highest = np.stack([chunk.array("segmentation") for chunk in chunks]).max(axis=1)
         active = [scores >= chunk.settings.tau_active for scores, chunk in zip(highest, chunks, strict=True)]
         weights = [_weights(chunk, needed=each.any()) for chunk, each in zip(chunks, active, strict=True)]
-        return self._model(windows(chunks), np.stack(weights), np.stack(active))
+        return self._model(windows_at(chunks, self._model.sample_rate), np.stack(weights), np.stack(active))
 
     def _clean(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Each speaker from when he alone talks, unless that is too short."""
@@ -66,7 +64,7 @@ class Embedding(Stage):
             clean = clean_speech(segmentation, settings.tau_active)
             seconds = clean.sum(axis=0) * (settings.duration / settings.rate / len(clean))
             masks.append(clean & (seconds >= _SHORTEST_S))
-        return embed_clean(self._model, windows(chunks), np.stack(masks))
+        return embed_clean(self._model, windows_at(chunks, self._model.sample_rate), np.stack(masks))
 
 
 def _weights(chunk: Chunk, *, needed: bool) -> NDArray[np.floating]:

@@ -8,7 +8,7 @@ from diart_mp.errors import ModelError
 from diart_mp.messages import FieldValue, Plain
 from diart_mp.models.load import load_segmentation
 from diart_mp.precision import Precision
-from diart_mp.runtime.stage import Chunk, Stage, check_rate, windows
+from diart_mp.runtime.stage import Chunk, Stage, windows_at
 from diart_mp.topology import StageConfig
 
 SILENT: Mapping[str, FieldValue] = {"silent": Plain(value=True)}
@@ -38,9 +38,7 @@ class Segmentation(Stage):
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """One batch through the model."""
-        for chunk in chunks:
-            check_rate(chunk, self._model.sample_rate)
-        waveforms = windows(chunks)
+        waveforms = windows_at(chunks, self._model.sample_rate)
         scores = np.asarray(self._model(waveforms), np.float32)
         if scores.ndim != 3 or len(scores) != len(chunks) or not np.isfinite(scores).all():
             msg = (

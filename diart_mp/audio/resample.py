@@ -107,3 +107,15 @@ def check_format(in_rate: int, out_rate: int, channels: int, channel: int | None
     if channel is not None and not 0 <= channel < channels:
         msg = f"{name}: there is no channel {channel}; it has {channels}, counted from 0"
         raise AudioError(msg)
+
+
+def resample_windows(windows: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
+    """Windows (n, samples) at ``rate`` Hz at ``wanted`` Hz, each on its own, for models of another rate than the stream.
+
+    At equal rates the windows themselves come back. At its ends a resampled window is a little off, as in diart.
+    """
+    if rate == wanted:
+        return windows
+    import soxr
+
+    return np.stack([soxr.resample(np.ascontiguousarray(each), rate, wanted, quality="HQ") for each in windows])

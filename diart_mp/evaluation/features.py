@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diart_mp.audio.file import FileSource, check
+from diart_mp.audio.resample import resample_windows
 from diart_mp.audio.windows import WindowPlan
 from diart_mp.blocks.embeddings import normalize_embeddings
 from diart_mp.blocks.weights import overlap_aware_weights
@@ -168,10 +169,11 @@ class FeatureCache:
         plan = WindowPlan(settings)
         for first, waveforms in batches(audio, plan, settings):
             starts += first
-            scores.append(np.asarray(segmentation(waveforms), np.float32))
+            heard = resample_windows(waveforms, settings.rate, segmentation.sample_rate)
+            scores.append(np.asarray(segmentation(heard), np.float32))
             silent += [not waveform.any() for waveform in waveforms]
             if isinstance(embedding, SplitEmbeddingModel):
-                trunks.append(embedding.trunk(waveforms))
+                trunks.append(embedding.trunk(resample_windows(waveforms, settings.rate, embedding.sample_rate)))
         if not starts:
             msg = f"{audio}: holds no audio (0 s)"
             raise AudioError(msg)
@@ -188,7 +190,8 @@ class FeatureCache:
             msg = f"the model '{self._models.embedding}' has no pooling of its own"
             raise ModelError(msg)
         everyone = np.ones(features.segmentation.shape[::2], np.bool_)
-        rows = model.pool(features.trunk, _weights(features.segmentation, settings), everyone, settings.duration)
+        samples = round(settings.duration * model.sample_rate / settings.rate)
+        rows = model.pool(features.trunk, _weights(features.segmentation, settings), everyone, samples)
         return normalize_embeddings(np.asarray(rows, np.float32)).astype(np.float32, copy=False)
 
     def _embedded(self, audio: Path, settings: Settings) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ files and devices are unknown here. The segmentation and embedding stages run it
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -95,6 +96,33 @@ def embed_clean(model: EmbeddingModel, waveforms: FloatArray, masks: BoolArray) 
         return result
     active: BoolArray = np.any(masks, axis=1)
     return model(waveforms, masks.astype(np.float32), active)
+
+
+def embed_masked(
+    embed: Callable[[FloatArray], FloatArray],
+    dimension: int,
+    waveforms: FloatArray,
+    weights: FloatArray,
+    active: BoolArray,
+    *,
+    threshold: float = 0.5,
+    shortest: int = 400,
+) -> FloatArray:
+    """Embed with a model that knows no weights: each speaker from the samples of his frames above ``threshold`` alone.
+
+    The weights of a speaker are taken as shares of his highest one. ``embed``: (samples,) to (dimension,).
+
+    Returns (batch, speakers, dimension); NaN where not active, and where fewer than ``shortest`` samples are left.
+    """
+    result = no_embeddings(active, dimension)
+    samples = waveforms.shape[1]
+    frames = np.minimum(np.arange(samples) * weights.shape[1] // max(1, samples), weights.shape[1] - 1)
+    for chunk, speaker in np.argwhere(active):
+        own = weights[chunk, :, speaker]
+        kept = waveforms[chunk][(own > threshold * own.max())[frames]]
+        if len(kept) >= shortest:
+            result[chunk, speaker] = embed(np.ascontiguousarray(kept, np.float32))
+    return result
 
 
 def no_embeddings(active: BoolArray, dimension: int) -> FloatArray:

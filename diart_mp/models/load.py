@@ -10,6 +10,7 @@ from pathlib import Path
 from diart_mp.errors import ModelError
 from diart_mp.models.base import EmbeddingModel, SegmentationModel
 from diart_mp.models.reference import Form, ModelReference, check
+from diart_mp.models.wrapped import is_wrapped
 from diart_mp.precision import Precision
 
 
@@ -84,6 +85,11 @@ def load_embedding(
         from diart_mp.models.custom import load_custom_embedding
 
         return load_custom_embedding(parsed.name, _device_of_custom(device, threads))
+    if parsed.form is Form.HUB and is_wrapped(parsed.name):
+        from diart_mp.models.wrapped import WrappedEmbedding, check_toolkit
+
+        check_toolkit(parsed.name)  # what is missing is known before torch is imported (2 s)
+        return WrappedEmbedding(parsed.name, prepare_torch(device, threads), token)
     if parsed.form is Form.BUILTIN:
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.ge2e import BuiltinEmbedding

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diart_mp.config import Settings
-from diart_mp.errors import ModelError
 from diart_mp.messages import Array, AudioRef, FieldValue, Message
 from diart_mp.topology import StageConfig
 from diart_mp.transport.ring import RingReader
@@ -77,11 +76,17 @@ class Chunk:
         return self._message.plain(name)
 
 
-def check_rate(chunk: Chunk, rate: int) -> None:
-    """Raise ModelError unless a chunk's audio has the sample rate (Hz) that a model wants."""
-    if chunk.settings.rate != rate:
-        msg = f"the model wants audio at {rate} Hz, the stream has {chunk.settings.rate} Hz"
-        raise ModelError(msg)
+def windows_at(chunks: Sequence[Chunk], rate: int) -> NDArray[np.float32]:
+    """The audio of ``chunks`` (chunks, samples) at ``rate`` Hz, whatever rate their streams have; read-only.
+
+    ValueError where the windows differ in length.
+    """
+    rates = {chunk.settings.rate for chunk in chunks}
+    if rates == {rate}:
+        return windows(chunks)
+    from diart_mp.audio.resample import resample_windows
+
+    return np.concatenate([resample_windows(chunk.audio[np.newaxis], chunk.settings.rate, rate) for chunk in chunks])
 
 
 def windows(chunks: Sequence[Chunk]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diart_mp.audio.resample import StreamResampler
+from diart_mp.audio.resample import StreamResampler, resample_windows
 from diart_mp.errors import AudioError
 
 RATES = [8000, 11025, 22050, 32000, 44100, 48000, 96000]
@@ -122,3 +122,13 @@ def test_settings_that_cannot_be(settings: dict[str, int], words: str) -> None:
 def test_a_block_of_other_channels_is_refused() -> None:
     with pytest.raises(AudioError, match=r"\(10, 3\) does not have 2 channel"):
         StreamResampler(16000, 16000, channels=2).push(np.zeros((10, 3), np.float32))
+
+
+def test_windows_for_a_model_of_another_rate() -> None:
+    times = np.arange(16_000) / 16_000
+    windows = np.stack([np.sin(2 * np.pi * pitch * times) for pitch in (200, 900)]).astype(np.float32)
+    halved = resample_windows(windows, 16_000, 8_000)
+    assert halved.shape == (2, 8_000)
+    inside = slice(400, -400)  # its ends are a little off
+    assert np.abs(halved - windows[:, ::2])[:, inside].max() < 1e-3
+    assert resample_windows(windows, 16_000, 16_000) is windows
