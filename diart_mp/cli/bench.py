@@ -133,13 +133,25 @@ def _plan(values: Mapping[str, Any], folder: Path) -> _Plan:
         options.fetch_models(models)
     recordings = _recordings(values, folder)
     live = values["live"] or values["find_capacity"]
+    load = Load(recordings=recordings, streams=values["streams"] or len(recordings), live=live)
+    if not values["null"]:
+        models = options.with_workers(models, _load_s(load, many=values["find_capacity"]))
     return _Plan(
-        load=Load(recordings=recordings, streams=values["streams"] or len(recordings), live=live),
+        load=load,
         models=models,
         settings=options.settings(values, values["start"] or "exact"),
         runs=values["runs"],
         environment={"HF_TOKEN": values["hf_token"]} if values["hf_token"] else {},
     )
+
+
+def _load_s(load: Any, *, many: bool) -> float:
+    """Seconds of audio that call for more workers: one live stream needs no more than two, however long it is."""
+    from diart_mp.audio.file import check
+
+    if load.live:
+        return 3600.0 if many or load.streams > 1 else 0.0
+    return sum(check(load.recordings[i % len(load.recordings)]).duration or 0.0 for i in range(load.streams))
 
 
 def _recordings(values: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:

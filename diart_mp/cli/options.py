@@ -1,6 +1,7 @@
 """Options that several commands share, and what they mean: settings, models, formats, a configuration file."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -303,6 +304,13 @@ def models(values: Mapping[str, Any], plan: Topology | None = None) -> Any:
     for reference in filter(None, references.values()):
         check(reference)
     return Models(**references, device=values["device"], precision=values["precision"])
+
+
+def with_workers(models: Any, audio_s: float) -> Any:
+    """The models in as many processes as pay for so much recorded audio; elsewhere than on a CPU one of each is enough."""
+    from diart_mp.runtime.local import workers_for
+
+    return replace(models, workers=workers_for(audio_s)) if models.device == "cpu" else models
 
 
 def stages(values: Mapping[str, Any], models: Any, owner: str = "capture") -> Any:

@@ -12,7 +12,7 @@ import click
 
 from diart_mp.cli import options
 from diart_mp.cli.report import Reporter, make_view
-from diart_mp.cli.sources import sources
+from diart_mp.cli.sources import recorded_s, sources
 from diart_mp.errors import OutputError
 from diart_mp.outputs.log import EventLog
 from diart_mp.topology import Job
@@ -48,7 +48,7 @@ def command(**values: Any) -> int:
     """
     job, problems = _job(values)
     plan = options.plan(values)
-    models = options.models(values, plan)
+    models = options.with_workers(options.models(values, plan), recorded_s(job.sources))
     stages = options.stages(values, models)
     reference = _reference(values["reference"])
     view = make_view(as_json=values["as_json"], quiet=values["quiet"], several=len(job.sources) > 1)

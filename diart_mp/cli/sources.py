@@ -44,6 +44,17 @@ def recording(path: str | os.PathLike[str], channel: int) -> SourceConfig:
     return SourceConfig(kind="file", name=title, path=str(path.absolute()), channel=channel)
 
 
+def recorded_s(found: Sequence[SourceConfig]) -> float:
+    """Seconds of recorded audio, as far as headers tell; no more are opened than show that there is an hour."""
+    from diart_mp.audio.file import check
+
+    total = 0.0
+    for source in found:
+        if source.kind == "file" and total < 3600:
+            total += check(source.path, channel=None if source.channel < 0 else source.channel).duration or 0.0
+    return total
+
+
 def _files(names: Sequence[str]) -> list[str]:
     """The names with each folder replaced by the recordings in it; AudioError for what is not there."""
     from diart_mp.audio.folder import recordings_in

@@ -45,7 +45,7 @@ class FinishedFolder:
         self._output, self._folder, self._force = output, output / ".evaluation", force
         self._settings = settings
         named = {role: model_checksum(getattr(models, role), role) for role in ("segmentation", "embedding")}
-        chosen = {name: value for name, value in asdict(models).items() if name not in ("device", "threads")}
+        chosen = {name: value for name, value in asdict(models).items() if name not in ("device", "threads", "workers")}
         chain = [asdict(stage) for stage in stages]
         self._key = _digest({"settings": settings.to_map(), "models": {**chosen, **named}, "stages": chain})
         head = self._read(self._folder / "key.json")

@@ -7,7 +7,7 @@ runs the network (``ge2e_torch``, ``ge2e_openvino``) and where its weights come 
 runs it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diart_mp.models.base import BoolArray, FloatArray, SplitEmbeddingModel, no_embeddings
+from diart_mp.models.overlap import PIECE, Memory, Print, fingerprints
 
 SAMPLE_RATE = 16_000
 DIMENSION = 256
@@ -22,6 +23,9 @@ FFT, HOP, BANDS = 400, 160, 40  # samples, samples, mel bands
 PARTIAL = 160  # mel frames of a partial: 1.6 s
 _STRIDE = 77  # mel frames from one partial to the next: 1.3 partials per second
 _MIN_COVERAGE = 0.75  # share of the last partial that has to be audio
+_GRID, _GRID_START = 50, 20  # mel frames from one partial of the grid to the next, and of a window before the first
+_BLOCK = PIECE // HOP  # mel frames that are computed and remembered together: 0.25 s
+_MAX_BLOCKS, _MAX_PARTIALS = 4096, 16384  # that are remembered: 16 MB each
 _LEVEL = 1e-3  # mean power of clean speech: -30 dBFS, to which the training data were brought
 _SILENCE = 1e-10  # mean power below which there is nothing to be embedded: -100 dBFS
 
@@ -72,15 +76,31 @@ class MelFrontEnd:
         self._cosines = np.cos(angles).astype(np.float32)
         self._sines = np.sin(angles[1:-1]).astype(np.float32)
         self._basis = np.ascontiguousarray(mel_basis().T)
+        self._memory = Memory[FloatArray](_MAX_BLOCKS)
 
     def __call__(self, waveform: FloatArray, starts: Sequence[int]) -> FloatArray:
         """Cut the mel frames of a waveform (samples,) into (partials, 160, 40); beyond its ends there is silence."""
-        first, last = min(starts), max(starts) + PARTIAL
-        begin, end = first * HOP - FFT // 2, (last - 1) * HOP + FFT // 2
-        padded = np.pad(waveform[max(0, begin) : end], (max(0, -begin), max(0, end - len(waveform))))
-        frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP] * self._window
-        mel = self._power(frames) @ self._basis
-        return np.stack([mel[start - first : start - first + PARTIAL] for start in starts])
+        first, last = min(starts) // _BLOCK, (max(starts) + PARTIAL - 1) // _BLOCK
+        prints = fingerprints(np.ascontiguousarray(waveform), range(first - 1, last + 2))
+        mel = np.concatenate(
+            [self._block(waveform, first + i, tuple(prints[i : i + 3])) for i in range(last + 1 - first)]
+        )
+        return np.stack([mel[start - _BLOCK * first :][:PARTIAL] for start in starts])
+
+    def _block(self, waveform: FloatArray, block: int, prints: tuple[Print, ...]) -> FloatArray:
+        """Mel frames of 0.25 s: (25, 40); ``prints`` of the piece before, of this one and of the next."""
+        within = None not in prints  # else the end of the audio lies in it, and where it does is not in the prints
+        mel = self._memory.get(prints) if within else None
+        if mel is None:
+            begin = block * PIECE - FFT // 2
+            end = begin + (_BLOCK - 1) * HOP + FFT
+            cut = waveform[max(0, begin) : max(0, end)]
+            padded = np.pad(cut, (max(0, -begin), end - max(0, begin) - len(cut)))
+            frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP] * self._window
+            mel = self._power(frames) @ self._basis
+            if within:
+                self._memory.put(prints, mel)
+        return mel
 
     def _power(self, frames: FloatArray) -> FloatArray:
         """Squared magnitudes of the spectrum: (frames, 400) to (frames, 201)."""
@@ -99,6 +119,49 @@ def partial_starts(samples: int) -> list[int]:
     starts = list(range(0, max(1, frames - PARTIAL + _STRIDE + 1), _STRIDE))
     coverage = (samples - starts[-1] * HOP) / (PARTIAL * HOP)
     return starts[:-1] if coverage < _MIN_COVERAGE and len(starts) > 1 else starts
+
+
+def grid_starts(samples: int) -> list[int]:
+    """First mel frames of partials every 0.5 s that hold nothing but audio of the window: 20, 70, 120 ...
+
+    Windows a multiple of 0.5 s apart have them in common. A window that is too short has those of `partial_starts`.
+    """
+    last = (samples - FFT // 2) // HOP + 1 - PARTIAL
+    return list(range(_GRID_START, last + 1, _GRID)) or partial_starts(samples)
+
+
+class GridEncoder:
+    """An encoder that remembers the partials that it has encoded, by their audio; those that reach beyond it never."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._memory = Memory[FloatArray](_MAX_PARTIALS)
+        self.batch_invariant = encoder.batch_invariant
+
+    def __call__(self, waveforms: Sequence[FloatArray], starts: Sequence[Sequence[int]]) -> FloatArray:
+        """Encode partials: (all partials, 256)."""
+        wanted: list[tuple[int, int, Hashable]] = []  # waveform, start, key
+        for index, (waveform, own) in enumerate(zip(waveforms, starts, strict=True)):
+            prints = fingerprints(np.ascontiguousarray(waveform), range(len(waveform) // PIECE))
+            wanted += [(index, start, _partial_key(start, prints) or (index, start)) for start in own]
+        rows = {key: row for *_, key in wanted if (row := self._memory.get(key)) is not None}
+        missing = {key: (index, start) for index, start, key in wanted if key not in rows}
+        if missing:
+            places = missing.values()
+            found = self._encoder([waveforms[index] for index, _ in places], [[start] for _, start in places])
+            for (key, (index, start)), row in zip(missing.items(), found, strict=True):
+                rows[key] = row
+                if key != (index, start):
+                    self._memory.put(key, row)
+        return np.stack([rows[key] for *_, key in wanted])
+
+
+def _partial_key(start: int, prints: Sequence[Print]) -> Hashable:
+    """Of the audio of one partial: where it begins in which pieces; None where it reaches beyond them."""
+    begin, end = start * HOP - FFT // 2, (start + PARTIAL - 1) * HOP + FFT // 2
+    if begin < 0 or end > len(prints) * PIECE:
+        return None
+    return (begin % PIECE, *prints[begin // PIECE : -(-end // PIECE)])
 
 
 def partial_weights(weights: FloatArray, samples: int, starts: Sequence[int] | None = None) -> NDArray[np.float64]:
@@ -127,20 +190,26 @@ class BuiltinEmbedding(SplitEmbeddingModel):
     Args:
         encoder: what runs the network.
         reproducible: embed chunks one by one, as is done where the encoder's numbers depend on the batch.
+        grid: take partials that windows have in common, each encoded once, instead of those of Resemblyzer (and diart).
 
     """
 
     sample_rate = SAMPLE_RATE
     dimension = DIMENSION
 
-    def __init__(self, encoder: Encoder, *, reproducible: bool = False) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: Encoder, *, reproducible: bool = False, grid: bool = False) -> None:
+        shared = grid and encoder.batch_invariant and not reproducible
+        self._encoder: Encoder = GridEncoder(encoder) if shared else encoder
+        self._starts = grid_starts if grid else partial_starts
         self._one_by_one = reproducible or not encoder.batch_invariant
 
     def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
         """Embed (batch, samples) for the active ones of (batch, speakers); rows have unit length or are NaN."""
         result = no_embeddings(active, DIMENSION)
-        plans = [_plan(int(b), weights[b], active[b], waveforms.shape[1]) for b in np.flatnonzero(active.any(axis=1))]
+        starts = self._starts(waveforms.shape[1])
+        plans = [
+            _plan(int(b), weights[b], active[b], waveforms.shape[1], starts) for b in np.flatnonzero(active.any(axis=1))
+        ]
         plans = [plan for plan in plans if plan.needed.any()]
         groups = [[plan] for plan in plans] if self._one_by_one else [plans] if plans else []
         for group in groups:
@@ -153,7 +222,7 @@ class BuiltinEmbedding(SplitEmbeddingModel):
 
     def trunk(self, waveforms: FloatArray) -> FloatArray:
         """Embeddings of all partials: (batch, samples) to (batch, partials, 256); rows have unit length."""
-        count = len(partial_starts(waveforms.shape[1]))
+        count = len(self._starts(waveforms.shape[1]))
         plans = [_Plan(b, np.zeros((count, 0)), np.ones(count, np.bool_)) for b in range(len(waveforms))]
         groups = [[plan] for plan in plans] if self._one_by_one else [plans] if plans else []
         rows = [self._encode(waveforms, group) for group in groups]
@@ -163,7 +232,7 @@ class BuiltinEmbedding(SplitEmbeddingModel):
         """See the base class."""
         result = no_embeddings(active, DIMENSION)
         for b in np.flatnonzero(active.any(axis=1)):
-            plan = _plan(int(b), weights[b], active[b], samples)
+            plan = _plan(int(b), weights[b], active[b], samples, self._starts(samples))
             result[b] = pool(trunk[b][plan.needed], plan.weights[plan.needed], active[b])
         return result
 
@@ -192,16 +261,16 @@ class BuiltinEmbedding(SplitEmbeddingModel):
 
     def _encode(self, waveforms: FloatArray, plans: list[_Plan]) -> FloatArray:
         """Embeddings of all needed partials, chunk after chunk, each of unit length: (partials, 256)."""
-        starts = np.array(partial_starts(waveforms.shape[1]))
+        starts = np.array(self._starts(waveforms.shape[1]))
         rows = self._encoder(
             [waveforms[plan.chunk] for plan in plans], [starts[plan.needed].tolist() for plan in plans]
         )
         return unit_rows(rows)
 
 
-def _plan(chunk: int, weights: FloatArray, active: BoolArray, samples: int) -> _Plan:
+def _plan(chunk: int, weights: FloatArray, active: BoolArray, samples: int, starts: Sequence[int]) -> _Plan:
     """Find out which partials of a chunk matter: a partial that no active speaker weighs need not be computed."""
-    means = partial_weights(weights, samples)
+    means = partial_weights(weights, samples, starts)
     return _Plan(chunk, means, np.any(means[:, active] > 0, axis=1))
 
 

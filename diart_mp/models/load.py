@@ -98,7 +98,7 @@ def load_embedding(
             from diart_mp.models.ge2e_openvino import OpenVinoEncoder
 
             encoder = OpenVinoEncoder(load_weights("embedding"), threads=threads, precision=precision)
-            return BuiltinEmbedding(encoder, reproducible=reproducible)
+            return BuiltinEmbedding(encoder, reproducible=reproducible, grid=precision is Precision.FAST)
         device = prepare_torch(device, threads)
         from diart_mp.models.ge2e_torch import TorchEncoder
 

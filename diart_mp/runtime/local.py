@@ -3,6 +3,7 @@
 Knows nothing of options or terminals. Runs in the process of ``diart-mp run``, and in whatever else wants a job done.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,18 +14,23 @@ from diart_mp.runtime.rundir import RunDirectory
 from diart_mp.runtime.supervisor import Supervisor
 from diart_mp.topology import CHAIN, GatewayConfig, Job, StageConfig, Topology
 
+_EMBEDDING_SHARE = {Precision.EXACT: 0.62, Precision.FAST: 0.3, Precision.REFERENCE: 0.55}  # of the work on a chunk
+_WORKER_S = 90.0  # of audio for each worker beyond two: less is done before it has loaded its model
+_MOST_WORKERS = 9
+
 OnEvent = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Which models run, and where."""
+    """Which models run, and where: in ``workers`` processes of segmentation and embedding together, at least one of each."""
 
     segmentation: str = "builtin"
     embedding: str = "builtin"
     device: str = "cpu"
     precision: str = Precision.EXACT.value
     threads: int = 1
+    workers: int = 2
 
 
 @dataclass(slots=True)
@@ -118,6 +124,7 @@ class LocalPipeline:
 def default_stages(models: Models, owner: str = CHAIN[0]) -> tuple[StageConfig, ...]:
     """The stages of speaker diarization, not placed yet."""
     references = {"segmentation": models.segmentation, "embedding": models.embedding}
+    replicas = _replicas(models)
     return tuple(
         StageConfig(
             name=name,
@@ -126,9 +133,22 @@ def default_stages(models: Models, owner: str = CHAIN[0]) -> tuple[StageConfig, 
             device=models.device if name in references else "cpu",
             precision=models.precision,
             threads=models.threads,
+            replicas=replicas.get(name, 1),
         )
         for name in (owner, *CHAIN[1:])
     )
+
+
+def _replicas(models: Models) -> Mapping[str, int]:
+    """The workers of each stage that has models, by what a chunk costs there."""
+    embedding = max(1, min(models.workers - 1, round(models.workers * _EMBEDDING_SHARE[Precision(models.precision)])))
+    return {"segmentation": max(1, models.workers - embedding), "embedding": embedding}
+
+
+def workers_for(audio_s: float) -> int:
+    """How many workers are worth their start for so much recorded audio: one more than there are cores, so that none rests."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 1, _MOST_WORKERS, 2 + int(audio_s // _WORKER_S))
 
 
 def make_topology(

@@ -1,0 +1,96 @@
+"""What overlapping windows share is computed once, and nothing else is taken for it."""
+
+import numpy as np
+import pytest
+
+from diart_mp.models.base import FloatArray
+from diart_mp.models.ge2e import BuiltinEmbedding, GridEncoder, MelFrontEnd, grid_starts, partial_starts
+from diart_mp.models.ge2e_openvino import OpenVinoEncoder
+from diart_mp.models.overlap import PIECE, Memory, fingerprints
+
+from .test_ge2e import CountingEncoder
+
+STEP, WINDOW = 8000, 80000
+
+
+@pytest.fixture(scope="module")
+def windows() -> FloatArray:
+    """Five windows of one stream, each 0.5 s after the one before."""
+    audio = (np.random.default_rng(3).standard_normal(WINDOW + 4 * STEP) * 0.1).astype(np.float32)
+    return np.stack([audio[i * STEP : i * STEP + WINDOW] for i in range(5)])
+
+
+@pytest.fixture(scope="module")
+def counting(embedding_weights: dict[str, FloatArray]) -> CountingEncoder:
+    return CountingEncoder(OpenVinoEncoder(embedding_weights))
+
+
+def test_memory_forgets_what_was_used_longest_ago() -> None:
+    memory = Memory[int](2)
+    memory.put("a", 1)
+    memory.put("b", 2)
+    assert memory.get("a") == 1
+    memory.put("c", 3)
+    assert [memory.get(key) for key in "abc"] == [1, None, 3]
+
+
+def test_prints_are_of_the_audio_and_of_whole_pieces(windows: FloatArray) -> None:
+    first, second = (fingerprints(window, range(-1, 21)) for window in windows[:2])
+    assert first[3:21] == second[1:19]
+    assert first[0] is first[21] is None
+    assert len(set(first[1:21])) == 20
+    changed = windows[0].copy()
+    changed[PIECE] = np.nextafter(changed[PIECE], 1)
+    assert fingerprints(changed, range(3)) == [first[1], fingerprints(changed, [1])[0], first[3]]
+    assert fingerprints(changed, [1]) != [first[2]]
+
+
+def test_what_is_remembered_is_what_would_be_computed(windows: FloatArray) -> None:
+    remembering = MelFrontEnd()
+    for window in windows:
+        for starts in (partial_starts(WINDOW), [3], [231, 0]):
+            np.testing.assert_array_equal(remembering(window, starts), MelFrontEnd()(window, starts))
+
+
+def test_the_ends_of_a_window_are_its_own(windows: FloatArray) -> None:
+    """Before its first sample there is silence, though the stream had sound there, and was remembered with it."""
+    front_end = MelFrontEnd()
+    front_end(windows[0], [0, 77, 154])
+    begin = front_end(windows[1], [0])[0, 0]
+    silence = windows[1].copy()
+    silence[200:] = 0
+    np.testing.assert_array_equal(begin, MelFrontEnd()(silence, [0])[0, 0])
+    inside = front_end(windows[0], [50])[0, 0]
+    assert not np.allclose(begin, inside)
+
+
+@pytest.mark.parametrize(
+    ("samples", "starts"),
+    [(80000, list(range(20, 321, 50))), (160000, list(range(20, 821, 50))), (25600, [0]), (16000, [0])],
+)
+def test_grid_of_a_window(samples: int, starts: list[int]) -> None:
+    assert grid_starts(samples) == starts
+
+
+def test_each_partial_of_the_grid_is_encoded_once(counting: CountingEncoder, windows: FloatArray) -> None:
+    model = BuiltinEmbedding(counting, grid=True)
+    weights, active = np.ones((5, 293, 1), np.float32), np.ones((5, 1), bool)
+    counting.rows.clear()
+    together = model(windows[:3], weights[:3], active[:3])
+    assert counting.rows == [7 + 1 + 1]
+    last = model(windows[2:], weights[2:], active[2:])
+    assert counting.rows == [9, 2]
+    fresh = BuiltinEmbedding(counting, grid=True)
+    alone = np.concatenate([fresh(windows[i : i + 1], weights[:1], active[:1]) for i in (4, 2, 0, 1, 3)])
+    np.testing.assert_array_equal(np.concatenate([together, last])[[5, 2, 0, 1, 4]], alone)
+
+
+def test_partials_that_reach_beyond_the_audio_are_not_remembered(
+    counting: CountingEncoder, windows: FloatArray
+) -> None:
+    encoder = GridEncoder(counting)
+    counting.rows.clear()
+    for _ in range(2):
+        rows = encoder([windows[0], windows[0][:16000]], [[0, 20], [0]])
+    assert counting.rows == [3, 2]
+    np.testing.assert_array_equal(rows, counting([windows[0], windows[0][:16000]], [[0, 20], [0]]))
