@@ -11,7 +11,7 @@ import soundfile
 
 from tests.fakes import conversation
 
-from .command import TONES, Argument, Diart, Done, rttm
+from .command import TONES, Argument, Diart, Done, der, rttm, turns
 from .conftest import CORPUS as NAMES
 
 PAPER = {"1.0s": (30.40, 6.6, 9.4, 14.4), "5.0s": (27.46, 5.0, 10.0, 12.4)}  # DER, FA, miss, confusion in percent
@@ -44,17 +44,21 @@ def test_the_published_outputs_have_the_published_scores(
     assert len(report["files"]) == 16
 
 
-def test_the_scores_are_those_of_diart(diart: Diart, shared: Path, tmp_path: Path) -> None:
+def test_the_scores_and_the_turns_are_those_of_diart(diart: Diart, shared: Path, tmp_path: Path) -> None:
     (tmp_path / "sample.wav").symlink_to(shared / "data" / "sample.wav")
     (tmp_path / "ami_EN2009b.flac").symlink_to(shared / "data" / "ami_EN2009b.flac")
-    golden = json.loads((shared / "golden" / "turns" / "scores.json").read_text())["0.5"]["files"]
-    done = diart("evaluate", tmp_path, "--reference", shared / "data", "--json", "--jobs", "2")
+    golden = shared / "golden" / "turns"
+    scores = json.loads((golden / "scores.json").read_text())["5.0"]["files"]
+    options: list[Argument] = ["--latency", "5", "--json", "--jobs", "2", "-o", tmp_path / "out"]
+    done = diart("evaluate", tmp_path, "--reference", shared / "data", *options)
     files = json.loads(done.out)["files"]
     assert done.code == 0
     assert files.keys() == {"sample", "ami_EN2009b"}
     for name, values in files.items():
-        assert values["der"] == pytest.approx(golden[name]["der"], abs=0.1)
-        assert values["speakers_found"] == golden[name]["speakers_found"]
+        assert values["der"] == pytest.approx(scores[name]["der"], abs=0.1)
+        assert values["speakers_found"] == scores[name]["speakers_found"]
+        theirs, ours = (turns(folder / f"{name}.rttm") for folder in (golden / "latency5.0", tmp_path / "out"))
+        assert der(theirs, ours, 30.0) <= 0.1
 
 
 def test_everything_is_reported(diart: Diart, corpus: Path, tmp_path: Path) -> None:
@@ -108,8 +112,8 @@ def hundred(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "audio").mkdir()
     (folder / "rttm").mkdir()
     for seed, name in enumerate(GOOD):
-        turns = conversation(folder / "audio" / f"{name}.wav", seconds=2.0, seed=seed)
-        (folder / "rttm" / f"{name}.rttm").write_text(rttm(name, turns))
+        said = conversation(folder / "audio" / f"{name}.wav", seconds=2.0, seed=seed)
+        (folder / "rttm" / f"{name}.rttm").write_text(rttm(name, said))
     samples, rate = soundfile.read(folder / "audio" / "clip1.wav", dtype="int16")
     whole = (folder / "audio" / "clip1.wav").read_bytes()
     soundfile.write(folder / "audio" / "none.wav", samples[:0], rate)
@@ -217,15 +221,15 @@ def test_an_evaluation_goes_on_where_it_was_interrupted_or_killed(
     records = {name: tmp_path / ".evaluation" / f"recording-{name}.json" for name in finished}
     kept = {name: record.stat().st_mtime_ns for name, record in records.items()}
     assert len(kept) == 3
-    turns = (tmp_path / f"{finished[0]}.rttm").read_text()
-    (tmp_path / f"{finished[0]}.rttm").write_text(turns[:-20])  # killed while it was written
+    said = (tmp_path / f"{finished[0]}.rttm").read_text()
+    (tmp_path / f"{finished[0]}.rttm").write_text(said[:-20])  # killed while it was written
     done = evaluate(diart, hundred, "--json", "-o", tmp_path)
     assert done.code == 1
     before = done.err.count("was done before")
     assert 6 <= before < len(GOOD)
     assert [name for name in finished if f"{name}: was done before" not in done.err] == []
     assert {name: record.stat().st_mtime_ns for name, record in records.items()} == kept
-    assert (tmp_path / f"{finished[0]}.rttm").read_text() == turns
+    assert (tmp_path / f"{finished[0]}.rttm").read_text() == said
     report, whole = json.loads(done.out), json.loads(of_hundred.out)
     for values in (*report["files"].values(), *whole["files"].values(), report["total"], whole["total"]):
         assert values.pop("real_time_factor") > 0
