@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diart_mp.blocks.diarization import OnlineDiarization
+from diart_mp.blocks.hindsight import Turns
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Plain
 from diart_mp.runtime.stage import Chunk, KeyedStage
@@ -15,7 +16,9 @@ from diart_mp.topology import StageConfig
 class Clustering(KeyedStage):
     """Adds ``turns``: {region: [start, end], turns: [[start, end, speaker], ...]} in samples of the stream's clock.
 
-    And ``labels`` (local speakers,): which speakerN each local speaker of the window is, -1 for nobody.
+    And ``labels`` (local speakers,): which speakerN each local speaker of the window is, -1 for nobody. With the adaptive
+    clustering also, every few seconds and at the end, ``revision``: {start, end, turns, renamed: [[before, now], ...]}, what
+    is known better by now (``diart_mp.turns.Revision``).
     """
 
     name = "clustering"
@@ -30,6 +33,10 @@ class Clustering(KeyedStage):
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """The next window of a stream."""
         return [self._answer(chunk) for chunk in chunks]
+
+    def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
+        """The last revision."""
+        return self._revision(self._diarization(end), end, last=True)
 
     def checkpoint(self, stream: str) -> bytes:
         """Centroids of the speakers, and the windows that coming regions need."""
@@ -48,23 +55,32 @@ class Clustering(KeyedStage):
         self._restored.pop(stream, None)
 
     def _answer(self, chunk: Chunk) -> Mapping[str, FieldValue]:
-        settings = chunk.settings
-        diarization = self._streams.get(chunk.stream)
-        if diarization is None:
-            diarization = self._streams[chunk.stream] = self._begin(chunk.stream, OnlineDiarization(settings))
+        diarization = self._diarization(chunk)
         region = diarization(
             chunk.start - chunk.origin,
             chunk.array("segmentation"),
             chunk.array("embeddings"),
-            prepend=chunk.seq == 0 and settings.start == "exact",
+            prepend=chunk.seq == 0 and chunk.settings.start == "exact",
             silent=chunk.has("silent"),
         )
-        # The window clock begins at window 0, the stream's clock at its first sample.
-        start, end = (max(0, position + chunk.origin) for position in (region.start, region.end))
-        turns = ((begin + chunk.origin, stop + chunk.origin, speaker) for begin, stop, speaker in region.turns)
-        heard = [[max(0, begin), stop, f"speaker{speaker}"] for begin, stop, speaker in turns if stop > 0]
-        told = Plain({"region": [start, end], "turns": list(heard)})
-        return {"turns": told, "labels": np.array(region.labels, np.int32)}
+        start, end, turns = _on_the_stream(region.start, region.end, region.turns, chunk.origin)
+        said = Plain({"region": [start, end], "turns": turns})
+        labels = np.array(region.labels, np.int32)
+        return {"turns": said, "labels": labels, **self._revision(diarization, chunk)}
+
+    def _diarization(self, chunk: Chunk) -> OnlineDiarization:
+        found = self._streams.get(chunk.stream)
+        if found is None:
+            found = self._streams[chunk.stream] = self._begin(chunk.stream, OnlineDiarization(chunk.settings))
+        return found
+
+    def _revision(self, diarization: OnlineDiarization, chunk: Chunk, *, last: bool = False) -> dict[str, FieldValue]:
+        revision = diarization.revision(last=last)
+        if revision is None:
+            return {}
+        start, end, turns = _on_the_stream(revision.start, revision.end, revision.turns, chunk.origin)
+        renamed = [[_name(before), _name(now)] for before, now in revision.renamed.items()]
+        return {"revision": Plain({"start": start, "end": end, "turns": turns, "renamed": renamed})}
 
     def _begin(self, stream: str, diarization: OnlineDiarization) -> OnlineDiarization:
         checkpoint = self._restored.get(stream)
@@ -76,3 +92,14 @@ class Clustering(KeyedStage):
                 raise ProtocolError(str(error)) from error
         self._restored.pop(stream, None)
         return diarization
+
+
+def _on_the_stream(start: int, end: int, turns: Turns, origin: int) -> tuple[int, int, list[object]]:
+    """From the window clock, which begins at window 0, to the stream's clock, which begins at its first sample."""
+    moved = ((begin + origin, stop + origin, speaker) for begin, stop, speaker in turns)
+    heard: list[object] = [[max(0, begin), stop, _name(speaker)] for begin, stop, speaker in moved if stop > 0]
+    return max(0, start + origin), max(0, end + origin), heard
+
+
+def _name(speaker: int) -> str:
+    return f"speaker{speaker}"

@@ -47,7 +47,11 @@ class Identify(KeyedStage):
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """The next window of a stream."""
-        return [{"turns": Plain(self._named(chunk))} for chunk in chunks]
+        return [{"turns": Plain(self._named(chunk)), **self._revised(chunk)} for chunk in chunks]
+
+    def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
+        """The names in the last revision."""
+        return self._revised(end)
 
     def checkpoint(self, stream: str) -> bytes:
         """What was heard of each global speaker, and the names given."""
@@ -74,6 +78,18 @@ class Identify(KeyedStage):
         turns = chunk.value("turns")
         named = [[start, end, _name(identification, speaker)] for start, end, speaker in turns["turns"]]
         return {**turns, "turns": named}
+
+    def _revised(self, chunk: Chunk) -> dict[str, FieldValue]:
+        """The names in a revision; who was ``speakerN`` before he was known gets his name there too."""
+        if not chunk.has("revision"):
+            return {}
+        identification = self._streams.get(chunk.stream) or self._begin(chunk)
+        revision = chunk.value("revision")
+        named = [[start, end, _name(identification, speaker)] for start, end, speaker in revision["turns"]]
+        renamed = {f"speaker{label}": name for label, name in identification.names().items()}
+        for before, now in revision["renamed"]:
+            renamed[before] = renamed[_name(identification, before)] = _name(identification, now)
+        return {"revision": Plain({**revision, "turns": named, "renamed": [list(pair) for pair in renamed.items()]})}
 
     def _begin(self, chunk: Chunk) -> Identification:
         threshold = THRESHOLDS[chunk.settings.clustering] if self._threshold is None else self._threshold

@@ -60,12 +60,14 @@ class Record(KeyedStage):
         self._close(stream)
         self._restored[stream] = checkpoint
 
-    def finish(self, stream: str, end: int) -> None:
+    def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
         """Take off the silence that the last windows have beyond the stream's end."""
+        stream = end.stream
         known = self._streams.get(stream) or self._known(stream)
         if known is not None:
             self._streams[stream] = known
-            self._files(stream, known).cut(end)
+            self._files(stream, known).cut(end.start)
+        return {}
 
     def forget(self, stream: str) -> None:
         """Close the files."""

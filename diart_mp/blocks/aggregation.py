@@ -196,6 +196,11 @@ class DelayedAggregation:
         self._windows = [(first, kept) for first, kept in self._windows if first + settings.duration > end]
         return AggregatedRegion(begin, end, parts)
 
+    @property
+    def end(self) -> int:
+        """End of the last region, samples; 0 before there is one."""
+        return self._end or 0
+
     def _part(self, start: float, end: float) -> Frames:
         return aggregate([window for _, window in self._windows], start, end)
 

@@ -17,6 +17,7 @@ from diart_mp.blocks.adaptive import AdaptiveClustering
 from diart_mp.blocks.aggregation import AggregatedRegion, DelayedAggregation
 from diart_mp.blocks.binarize import binarize
 from diart_mp.blocks.clustering import UNMAPPED, ClusteringSettings, IncrementalClustering
+from diart_mp.blocks.hindsight import Hindsight, Revision
 from diart_mp.blocks.warmup import WarmUp
 from diart_mp.config import Settings
 
@@ -52,6 +53,7 @@ class OnlineDiarization:
         )
         self._warm_up = _warm_up(settings) if settings.start == "early" else None
         self._aggregation = DelayedAggregation(settings)
+        self._hindsight = Hindsight(settings) if settings.clustering == "adaptive" else None
 
     def __call__(
         self,
@@ -77,10 +79,19 @@ class OnlineDiarization:
 
         """
         labels, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
+        if self._hindsight is not None:
+            heard = np.zeros_like(segmentation) if silent else segmentation
+            self._hindsight.add(start, heard, embeddings, labels)
         rate = self._settings.rate
         turns = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
         in_samples = tuple((round(begin * rate), round(end * rate), speaker) for begin, end, speaker in turns)
         return Region(aggregated.start, aggregated.end, in_samples, tuple(labels.tolist()))
+
+    def revision(self, *, last: bool = False) -> Revision | None:
+        """What is known better by now of all regions so far, if it is time for that or these were the ``last``."""
+        if self._hindsight is None or not (last or self._hindsight.due):
+            return None
+        return self._hindsight.revise(self._aggregation.end)
 
     def aggregate(
         self,
@@ -110,7 +121,8 @@ class OnlineDiarization:
     def state(self) -> dict[str, Any]:
         """All that is remembered, as one flat map of arrays, integers and booleans (see the parts)."""
         warm_up = self._warm_up.state() if self._warm_up is not None else {}
-        return {**self.clustering.state(), **self._aggregation.state(), **warm_up}
+        hindsight = self._hindsight.state() if self._hindsight is not None else {}
+        return {**self.clustering.state(), **self._aggregation.state(), **warm_up, **hindsight}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state()`` gave, bit for bit; raises ValueError if it is not such a state."""
@@ -119,6 +131,8 @@ class OnlineDiarization:
             self._aggregation.restore(state)
             if self._warm_up is not None:
                 self._warm_up.restore(state)
+            if self._hindsight is not None:
+                self._hindsight.restore(state)
         except (KeyError, TypeError) as error:
             msg = f"the checkpoint is damaged or from another version: {type(error).__name__} {error}"
             raise ValueError(msg) from error

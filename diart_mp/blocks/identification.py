@@ -56,6 +56,10 @@ class Identification:
         """Who ``label`` is, as far as is known by now."""
         return self._given.get(label)
 
+    def names(self) -> dict[int, str]:
+        """All global speakers that have a name."""
+        return dict(self._given)
+
     def similarities(self, label: int) -> NDArray[np.float64]:
         """Cosine similarity of a global speaker to each enrolled one: the mean over the nearest embeddings of each."""
         mean = self._sums[label] / max(float(np.linalg.norm(self._sums[label])), 1e-12)

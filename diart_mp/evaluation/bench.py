@@ -158,7 +158,7 @@ class _Recorder:
             case "ready":
                 self.ready, self.pids = now, event["pids"]
                 self.log = UsageLog({**self.pids, SUPERVISOR: os.getpid()})
-            case "result":
+            case "result" if "trace" in event:  # the last word has none
                 self.first = self.first or now
                 self.chunks.append(chunk_times(event))
             case "restart":

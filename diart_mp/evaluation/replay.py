@@ -5,7 +5,7 @@ the command.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from diart_mp.config import Settings
 from diart_mp.evaluation.features import Features
 from diart_mp.messages import FieldValue, Message, Plain
-from diart_mp.runtime.answers import turns_from_plain
+from diart_mp.runtime.answers import revision_from_plain, turns_from_plain
 from diart_mp.runtime.stage import Chunk
 from diart_mp.topology import StageConfig
 from diart_mp.transport.ring import RingReader
-from diart_mp.turns import Update
+from diart_mp.turns import Revision, Update
 
 _STREAM = "replay"
 
@@ -41,15 +41,22 @@ def diarize(features: Features, embeddings: NDArray[np.float32], settings: Setti
         message = Message(
             kind="chunk", stream=_STREAM, seq=seq, start=start, origin=starts[0], rate=settings.rate, fields=fields
         )
-        update = _update(seq, stage.process([Chunk(message, rings)]), settings.rate)
-        updates.append(update)
+        answer = stage.process([Chunk(message, rings)])[0]
+        region, turns = turns_from_plain(_plain(answer, "turns"))
+        updates.append(Update(_STREAM, seq, *region, settings.rate, turns, revision=_revision(answer)))
+    end = Message(kind="end", stream=_STREAM, seq=len(starts), origin=starts[0], fields={"settings": common})
+    if updates and (last := _revision(stage.finish(Chunk(end, rings)))) is not None:
+        updates.append(Update(_STREAM, end.seq, updates[-1].end, updates[-1].end, settings.rate, (), revision=last))
     return updates
 
 
-def _update(seq: int, answers: Sequence[Mapping[str, FieldValue]], rate: int) -> Update:
-    value = answers[0]["turns"]
+def _revision(answer: Mapping[str, FieldValue]) -> Revision | None:
+    return revision_from_plain(_plain(answer, "revision")) if "revision" in answer else None
+
+
+def _plain(answer: Mapping[str, FieldValue], name: str) -> Any:
+    value = answer[name]
     if not isinstance(value, Plain):
         msg = f"the clustering stage answered with {type(value).__name__}"
         raise TypeError(msg)
-    region, turns = turns_from_plain(value.value)
-    return Update(_STREAM, seq, *region, rate, turns)
+    return value.value

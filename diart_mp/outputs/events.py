@@ -3,16 +3,18 @@
     {"stream": "talk", "seq": 41, "start": 20.5, "end": 21.0, "latency_ms": 84.2,
      "turns": [{"speaker": "speaker0", "start": 20.5, "end": 20.74}]}
 
-Times are seconds on the stream's audio clock, rounded to 6 digits, which gives the sample back exactly at any rate
+Where something is known better by now, ``revision`` says so: ``start``, ``end`` and ``turns`` that replace what was said
+between them, and ``renamed`` ({before: now}) for everything before. Times are seconds on the stream's audio clock, rounded to 6 digits, which gives the sample back exactly at any rate
 below 500 kHz. They are what the update says: not stitched, and negative where left padding made them so. Knows nothing
 of files. Runs in the owner and in the command.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from diart_mp.errors import ProtocolError
-from diart_mp.turns import Turn, Update
+from diart_mp.turns import Revision, Turn, Update
 
 T = TypeVar("T")
 
@@ -29,17 +31,32 @@ def update_to_dict(update: Update, *, latency: bool = True) -> dict[str, Any]:
     """The update as a JSON object; without ``latency``, ``latency_ms`` is null, so that runs give the same bytes."""
     rate = update.rate
     measured = update.latency_ms if latency else None
+    revision = {} if update.revision is None else {"revision": revision_to_dict(update.revision, rate)}
     return {
         "stream": update.stream,
         "seq": update.seq,
         "start": seconds(update.start, rate),
         "end": seconds(update.end, rate),
         "latency_ms": None if measured is None else round(measured, 3),
-        "turns": [
-            {"speaker": turn.speaker, "start": seconds(turn.start, rate), "end": seconds(turn.end, rate)}
-            for turn in update.turns
-        ],
+        "turns": _turns_to_list(update.turns, rate),
+        **revision,
     }
+
+
+def revision_to_dict(revision: Revision, rate: int) -> dict[str, Any]:
+    """A revision as a JSON object."""
+    return {
+        "start": seconds(revision.start, rate),
+        "end": seconds(revision.end, rate),
+        "renamed": dict(revision.renamed),
+        "turns": _turns_to_list(revision.turns, rate),
+    }
+
+
+def _turns_to_list(turns: Iterable[Turn], rate: int) -> list[dict[str, Any]]:
+    return [
+        {"speaker": turn.speaker, "start": seconds(turn.start, rate), "end": seconds(turn.end, rate)} for turn in turns
+    ]
 
 
 def update_to_line(update: Update, *, latency: bool = True) -> str:
@@ -56,7 +73,7 @@ def update_from_dict(data: object, *, rate: int) -> Update:
         msg = f"an update must be a JSON object, got {type(data).__name__}"
         raise ProtocolError(msg)
     turns = _get(data, "turns", list)
-    latency = data.get("latency_ms")
+    latency, revision = data.get("latency_ms"), data.get("revision")
     return Update(
         stream=_get(data, "stream", str),
         seq=_get(data, "seq", int),
@@ -65,6 +82,20 @@ def update_from_dict(data: object, *, rate: int) -> Update:
         rate=rate,
         turns=tuple(_turn(turn, rate) for turn in turns),
         latency_ms=None if latency is None else _number(data, "latency_ms"),
+        revision=None if revision is None else _revision(revision, rate),
+    )
+
+
+def _revision(data: object, rate: int) -> Revision:
+    if not isinstance(data, dict):
+        msg = f"the revision of an update must be a JSON object, got {type(data).__name__}"
+        raise ProtocolError(msg)
+    turns, renamed = _get(data, "turns", list), _get(data, "renamed", dict)
+    return Revision(
+        start=_samples(data, "start", rate),
+        end=_samples(data, "end", rate),
+        turns=tuple(_turn(turn, rate) for turn in turns),
+        renamed=tuple((before, _get(renamed, before, str)) for before in renamed),
     )
 
 

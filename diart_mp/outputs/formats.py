@@ -18,6 +18,7 @@ class Format:
 
     extension: ClassVar[str]
     header: ClassVar[str] = ""
+    of_turns: ClassVar[bool] = True  # the file is its header and its turns, and is written again if these are revised
 
     def __init__(self, stream: str, rate: int, *, recorded: bool) -> None:
         """``rate``: samples per second. ``recorded``: leave out what differs from run to run (measured latencies)."""
@@ -51,9 +52,10 @@ class Rttm(Format):
 
 
 class JsonLines(Format):
-    """One JSON object per update, see ``outputs.events``; ``latency_ms`` is null for recordings."""
+    """One JSON object per update, revisions included, see ``outputs.events``; ``latency_ms`` is null for recordings."""
 
     extension = ".jsonl"
+    of_turns = False
 
     def update(self, update: Update) -> str:
         """The update's object on one line."""

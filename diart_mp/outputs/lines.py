@@ -48,6 +48,23 @@ class LineFile:
         except OSError as error:
             raise unwritable(self.path, error) from error
 
+    def replace(self, text: str) -> None:
+        """Have the file hold ``text`` alone: all of it or, where that is refused, what it had. The last thing to do with it.
+
+        What is no regular file (a pipe) keeps what it was given.
+        """
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            return
+        draft = self.path.with_name(f"{self.path.name}.new")
+        try:
+            draft.write_bytes(text.encode("utf-8", "backslashreplace"))
+            os.chmod(draft, stat.S_IMODE(os.fstat(self._descriptor).st_mode))
+            os.replace(draft, self.path.resolve())
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the first failure is the one to tell
+                draft.unlink(missing_ok=True)
+            raise unwritable(self.path, error) from error
+
     def close(self) -> None:
         """Close the file; network file systems may report only now that something was not written."""
         try:

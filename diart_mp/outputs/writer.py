@@ -1,6 +1,7 @@
 """The output files of a stream: opened together or not at all, written as the stream goes, whole lines only.
 
-Formats of turns get each turn once it is final (``outputs.stitching``), formats of updates get each update. An existing
+Formats of turns get each turn once it is final (``outputs.stitching``), formats of updates get each update. Where updates
+take back what was said, formats of turns are replaced at the end, each at once, by the turns as they are known then. An existing
 file is never touched unless the user says so. Knows nothing of how turns come about. Runs in the owner of a stream;
 ``check_outputs`` runs in the command before any process starts.
 """
@@ -8,6 +9,7 @@ file is never touched unless the user says so. Knows nothing of how turns come a
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +18,7 @@ from diart_mp.errors import OutputError
 from diart_mp.outputs.formats import FORMATS, known_formats, make_format
 from diart_mp.outputs.lines import LineFile, refused, unwritable
 from diart_mp.outputs.names import safe_file_name
+from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.outputs.stitching import Stitcher
 from diart_mp.turns import Update
 
@@ -45,8 +48,10 @@ class OutputSet:
         OutputError (no file was made or changed then, unless the disk is full); for an unknown format UsageError.
         """
         self.paths = output_paths(directory, name, formats)
-        self._writers = [make_format(kind, name, rate, recorded=recorded) for kind in known_formats(formats)]
-        self._stitcher = Stitcher(rate)
+        self._kinds = known_formats(formats)
+        self._make = partial(make_format, stream=name, rate=rate, recorded=recorded)
+        self._writers = [self._make(kind) for kind in self._kinds]
+        self._stitcher, self._known = Stitcher(rate), RevisedTurns(rate)
         self._failure: OutputError | None = None
         self._files = _open_all(directory, self.paths, replace=force or resume)
         try:
@@ -61,14 +66,17 @@ class OutputSet:
         if self._failure is not None:
             raise self._failure
         turns = self._stitcher.push(update)
+        self._known.push(update)
         self._append([writer.update(update) + "".join(map(writer.turn, turns)) for writer in self._writers])
 
     def close(self) -> None:
-        """The stream has ended: write the turns that were still open, close the files. Does nothing the second time."""
+        """The stream has ended: write the turns that were still open, or all as revised. Does nothing the second time."""
         turns = self._stitcher.finish()
         try:
             if self._failure is None and self._files:
                 self._append(["".join(map(writer.turn, turns)) for writer in self._writers])
+                if self._known.revised:
+                    self._revise()
         finally:
             self._close_files()
 
@@ -89,6 +97,14 @@ class OutputSet:
                 self._failure = self._failure or error
         if self._failure is not None:
             raise self._failure
+
+    def _revise(self) -> None:
+        """Replace all files of turns by what is known now."""
+        turns = self._known.turns()
+        for kind, file in zip(self._kinds, self._files, strict=True):
+            writer = self._make(kind)
+            if writer.of_turns:
+                file.replace(writer.header + "".join(map(writer.turn, turns)))
 
     def _close_files(self) -> None:
         files, self._files = self._files, []

@@ -300,9 +300,9 @@ class StageLoop:
                 raise StaleAudioError(msg)
 
     def _end(self, message: Message) -> Message:
-        """A stream is over: drop what is remembered of it, and pass it on."""
+        """A stream is over: drop what is remembered of it, and pass it on with the stage's last word."""
         if isinstance(self._stage, KeyedStage):
-            self._end_of(self._stage, message)
+            message = replace(message, fields={**message.fields, **self._end_of(self._stage, message)})
         if self._ordered:
             del self._orders[message.stream]
             self._attempts[message.stream] = message.attempt + 1  # what still comes of this attempt comes too late
@@ -314,15 +314,22 @@ class StageLoop:
         self._free(1)
         return message
 
-    def _end_of(self, stage: KeyedStage, message: Message) -> None:
+    def _end_of(self, stage: KeyedStage, message: Message) -> Mapping[str, FieldValue]:
+        """A keyed stage's last word on a stream."""
+        fields: Mapping[str, FieldValue] = {}
         try:
             if RESTORE in message.fields:  # all chunks had been answered when the stage was started anew
                 stage.restore(message.stream, _state_for(stage, message))
-            stage.finish(message.stream, message.start)
-            stage.forget(message.stream)
+            try:
+                said = stage.finish(Chunk(message, self._rings))
+                check_fields(message, said)
+                fields = said
+            finally:
+                stage.forget(message.stream)
         except Exception as error:  # noqa: BLE001  # the same boundary; the stream is over all the same
             self._count("errors")
             self._control.send("event", event="note", stream=message.stream, text=f"{stage.name}: {_reason(error)}")
+        return fields
 
     def _reply(self, messages: Sequence[Message]) -> None:
         """Send results to the chunks' owners, those of one owner together if it takes bundles."""

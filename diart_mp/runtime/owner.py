@@ -262,8 +262,9 @@ class Owner:
         if stream.answered != answered:
             self._wait_from_now(stream)
         if update is not None:
-            self._control.progress.done += 1
-            stream.report("result", update=update_to_dict(update), rate=update.rate, trace=message.trace)
+            self._control.progress.done += message.kind != "end"
+            trace = {} if message.kind == "end" else {"trace": message.trace}
+            stream.report("result", update=update_to_dict(update), rate=update.rate, **trace)
         if stream.complete:
             self._finished(stream)
 

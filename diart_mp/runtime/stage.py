@@ -151,8 +151,13 @@ class KeyedStage(Stage):
     def restore(self, stream: str, checkpoint: bytes | None) -> None:
         """Replace the state of a stream; None means its beginning. Raise ProtocolError for bytes that are no checkpoint."""
 
-    def finish(self, stream: str, end: int) -> None:  # optional
-        """All chunks of the stream have been processed; it has ``end`` samples. Called before ``forget``, once or more often."""
+    def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
+        """All chunks of a stream are done: new fields for its owner, if there is a last word to say.
+
+        ``end`` has no window: its ``start`` is the length of the stream in samples. ``forget`` follows. After a fault it may be
+        asked for again, with ``restore`` and the chunks after the checkpoint before it, and must say the same.
+        """
+        return {}
 
     @abstractmethod
     def forget(self, stream: str) -> None:

@@ -21,14 +21,14 @@ from diart_mp.errors import AudioError, DamagedAudioError, OutputError, Protocol
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
-from diart_mp.runtime.answers import turns_from_plain
+from diart_mp.runtime.answers import revision_from_plain, turns_from_plain
 from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
 from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, CHECKPOINT_EVERY, ERROR, NAME
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
-from diart_mp.turns import Turn, Update
+from diart_mp.turns import Revision, Turn, Update
 
 _LIVE_RING_S = 60  # audio that a live stream keeps, s
 _FILE_BLOCK_S, _PIPE_BLOCK_S = 2, 20  # what one read may give beyond what is wanted, s
@@ -206,8 +206,11 @@ class OwnedStream:
         if sent is None:
             return None
         if sent.end:
+            last = None if sent.written else self._last_word(message)
+            if last is not None:
+                self._write(last)
             self._complete()
-            return None
+            return last
         now = time.monotonic()
         latency_ms = 1000 * (now - sent.captured)
         self._pace.answered(now)
@@ -215,11 +218,13 @@ class OwnedStream:
             self._keep_checkpoint(message)
             return None
         update = self._update(message, latency_ms)
-        line = update_to_dict(update)
-        self._journal.append(line)
-        self._outputs.write(update)
+        self._write(update)
         self._keep_checkpoint(message)
         return update
+
+    def _write(self, update: Update) -> None:
+        self._journal.append(update_to_dict(update))
+        self._outputs.write(update)
 
     def close(self) -> None:
         """Stop wherever it is: outputs are stitched up to the last result. Idempotent."""
@@ -303,7 +308,7 @@ class OwnedStream:
         return self._message("chunk", sent, fields)
 
     def _end(self, sent: Sent) -> Message:
-        return self._message("end", sent, {"ring": Plain(self._ring.name)})
+        return self._message("end", sent, {"ring": Plain(self._ring.name), "settings": self._settings_field})
 
     def _message(self, kind: str, sent: Sent, fields: dict[str, FieldValue]) -> Message:
         checkpoint = self._ledger.checkpoint
@@ -327,17 +332,29 @@ class OwnedStream:
         )
 
     def _update(self, message: Message, latency_ms: float) -> Update:
-        region, turns = (self._said, self._said), tuple[Turn, ...]()
+        region, turns, revision = (self._said, self._said), tuple[Turn, ...](), None
         try:
             if ERROR in message.fields:
                 raise ProtocolError(str(message.plain(ERROR)))
             region, turns = turns_from_plain(message.plain("turns"))
+            revision = _revision_in(message)
         except ProtocolError as error:  # the chunk is answered all the same, and is not sent again
             where = max(0, message.start) / self._settings.rate
             text = f"{self.name}: chunk {message.seq} (from {where:.1f} s) was not diarized: {error}"
             self.report("error", stream=self.name, seq=message.seq, text=text[:_MAX_TEXT])
         self._said = region[1]
-        return Update(self.name, message.seq, *region, self._settings.rate, turns, round(latency_ms, 3))
+        return Update(self.name, message.seq, *region, self._settings.rate, turns, round(latency_ms, 3), revision)
+
+    def _last_word(self, message: Message) -> Update | None:
+        """What the stages know better now that all has been heard."""
+        try:
+            revision = _revision_in(message)
+        except ProtocolError as error:
+            self.report("note", stream=self.name, text=f"{self.name}: the last revision is lost: {error}"[:_MAX_TEXT])
+            return None
+        if revision is None:
+            return None
+        return Update(self.name, message.seq, self._said, self._said, self._settings.rate, (), None, revision)
 
     def _keep_checkpoint(self, message: Message) -> None:
         if message.seq % CHECKPOINT_EVERY != CHECKPOINT_EVERY - 1:
@@ -428,3 +445,8 @@ class OwnedStream:
             self.report(
                 "gap", stream=self.name, start=start, seconds=lost / self._settings.rate, text="capture was restarted"
             )
+
+
+def _revision_in(message: Message) -> Revision | None:
+    """What a result takes back of earlier ones, if anything."""
+    return revision_from_plain(message.plain("revision")) if "revision" in message.fields else None

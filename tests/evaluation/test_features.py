@@ -64,8 +64,8 @@ def test_what_is_said_is_what_the_pipeline_says(corpus: Path, tmp_path: Path, na
         updates = diarize(features, cache.embeddings(path, features, settings), settings)
         record = updates_of(tmp_path / "out", path.stem)
         expected = [update_from_dict(line, rate=RATE) for line in record]
-        assert [(u.seq, u.start, u.end, u.turns) for u in updates] == [
-            (u.seq, u.start, u.end, u.turns) for u in expected
+        assert [(u.seq, u.start, u.end, u.turns, u.revision) for u in updates] == [
+            (u.seq, u.start, u.end, u.turns, u.revision) for u in expected
         ]
 
 

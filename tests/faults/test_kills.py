@@ -3,16 +3,17 @@
 The kill schedules are seeded. The negative control shows that the same comparison fails for a pipeline that loses state.
 """
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from diart_mp.config import Settings
+from diart_mp.config import RATE, Settings
 from diart_mp.transport.ring import ring_directory
 from tests.fakes import TONE_MODELS, conversation
-from tests.pipeline_runs import Run, run, schedule
+from tests.pipeline_runs import Kill, Run, run, schedule
 
 STAGES = ("capture", "segmentation", "embedding", "clustering")
 SECONDS = 60.0
@@ -52,17 +53,22 @@ def test_killed_stage_changes_nothing(victim: str, recording: Path, undisturbed:
     assert disturbed.shown == list(range(RESULTS))
 
 
-def test_kills_change_nothing_for_the_adaptive_clustering_either(
-    recording: Path, undisturbed: Run, tmp_path: Path
+def test_kills_change_nothing_for_the_adaptive_clustering_and_its_revisions_either(
+    recording: Path, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, clustering="adaptive")
+    settings = replace(SETTINGS, latency=4 * RATE, clustering="adaptive")  # two results fewer
     quiet = run(recording, tmp_path / "quiet", settings=settings, models=TONE_MODELS)
-    kills = schedule(seed=3, victims=["embedding", "clustering"], kills=KILLS, results=RESULTS - 40)
-    disturbed = run(recording, tmp_path / "disturbed", settings=settings, models=TONE_MODELS, kills=kills)
-    assert disturbed.kills == KILLS
+    kills = schedule(seed=3, victims=["embedding", "clustering", "capture"], kills=KILLS, results=RESULTS - 40)
+    kills.append(Kill(RESULTS - 8, ("clustering", "capture")))  # there is only the last word left to say
+    disturbed = run(
+        recording, tmp_path / "disturbed", settings=settings, models=TONE_MODELS, kills=kills, max_in_flight=12
+    )
+    assert disturbed.kills == KILLS + 2
     assert disturbed.files == quiet.files
+    lines = [json.loads(line) for line in quiet.files["hum.jsonl"].splitlines()]
+    assert [line["seq"] for line in lines if "revision" in line] == [19, 39, 59, 79, 99, RESULTS - 2]
+    assert (lines[-1]["turns"], lines[-1]["revision"]["end"]) == ([], lines[-1]["end"])
     assert quiet.files["hum.rttm"].count(b"SPEAKER hum 1 ") > 20
-    assert quiet.files != undisturbed.files  # the setting arrives
 
 
 @pytest.mark.parametrize("seed", [1])

@@ -1,6 +1,7 @@
 """Updates to JSON objects and back."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from diart_mp.errors import ProtocolError
 from diart_mp.outputs.events import update_from_dict, update_to_dict, update_to_line
-from diart_mp.turns import Turn, Update
+from diart_mp.turns import Revision, Turn, Update
 
 UPDATE = Update("talk", 41, 328_000, 336_000, 16_000, (Turn(328_000, 331_841, "speaker0"),), 84.23456)
 OBJECT = {
@@ -26,6 +27,19 @@ def test_object_has_seconds() -> None:
     assert update_to_dict(UPDATE) == OBJECT
     assert list(update_to_dict(UPDATE)) == list(OBJECT)
     assert update_to_dict(UPDATE, latency=False) == {**OBJECT, "latency_ms": None}
+
+
+def test_object_of_a_revision() -> None:
+    revision = Revision(160_000, 336_000, (Turn(328_000, 336_000, "speaker1"),), (("speaker2", "speaker0"),))
+    assert update_to_dict(replace(UPDATE, revision=revision)) == {
+        **OBJECT,
+        "revision": {
+            "start": 10.0,
+            "end": 21.0,
+            "renamed": {"speaker2": "speaker0"},
+            "turns": [{"speaker": "speaker1", "start": 20.5, "end": 21.0}],
+        },
+    }
 
 
 def test_line_is_one_line_of_readable_json() -> None:
@@ -50,6 +64,14 @@ positions = st.integers(-(10**7), 10**11)
         rate=st.sampled_from([8000, 11025, 16000, 44100, 48000, 192_000]),
         turns=st.lists(st.builds(Turn, positions, positions, st.text())).map(tuple),
         latency_ms=st.none() | st.integers(0, 10**6).map(lambda value: value / 1000),
+        revision=st.none()
+        | st.builds(
+            Revision,
+            start=positions,
+            end=positions,
+            turns=st.lists(st.builds(Turn, positions, positions, st.text())).map(tuple),
+            renamed=st.dictionaries(st.text(), st.text()).map(lambda names: tuple(names.items())),
+        ),
     )
 )
 def test_sample_positions_survive_the_way_through_json(update: Update) -> None:
@@ -69,6 +91,11 @@ def test_sample_positions_survive_the_way_through_json(update: Update) -> None:
         ({"turns": {}}, "'turns'"),
         ({"turns": [[20.5, 21.0]]}, "turn"),
         ({"turns": [{"start": 1.0, "end": 2.0}]}, "'speaker'"),
+        ({"revision": []}, "list"),
+        ({"revision": {"start": 0, "end": 1, "turns": []}}, "'renamed'"),
+        ({"revision": {"start": 0, "end": 1, "turns": [3], "renamed": {}}}, "turn"),
+        ({"revision": {"start": 0, "end": 1, "turns": [], "renamed": {"a": 3}}}, "'a'"),
+        ({"revision": {"end": 1, "turns": [], "renamed": {}}}, "'start'"),
     ],
 )
 def test_objects_of_another_form_are_refused(change: dict[str, Any], said: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from diart_mp.errors import OutputError, UsageError
 from diart_mp.outputs.formats import FORMATS
 from diart_mp.outputs.writer import OutputSet, check_outputs, output_paths
-from diart_mp.turns import Turn, Update
+from diart_mp.turns import Revision, Turn, Update
 
 RATE = 16_000
 STEP = 8_000
@@ -56,6 +56,50 @@ def test_all_formats_of_a_stream_are_written(tmp_path: Path) -> None:
     assert (
         files["talk.vtt"].count(b"-->") == files["talk.srt"].count(b"-->") == len(files["talk.txt"].splitlines()) == 9
     )
+
+
+def test_what_is_revised_is_written_again_at_the_end(tmp_path: Path) -> None:
+    write_all(open_set(tmp_path / "live"))
+    live = contents(tmp_path / "live")
+    outputs = open_set(tmp_path / "revised")
+    revision = Revision(8 * STEP, 12 * STEP, (Turn(8 * STEP, 12 * STEP, "speaker7"),), (("speaker0", "speaker9"),))
+    with outputs:
+        for seq in range(12):
+            outputs.write(update(seq))
+        assert contents(tmp_path / "revised") == live, "until then, what was said stands"
+        inode = (tmp_path / "revised" / "talk.rttm").stat().st_ino
+        outputs.write(Update("talk", 12, 12 * STEP, 12 * STEP, RATE, (), None, revision))
+    assert (tmp_path / "revised" / "talk.rttm").stat().st_ino != inode, "replaced as a whole"
+    files = contents(tmp_path / "revised")
+    assert sorted(files) == sorted(live)
+    assert files["talk.rttm"].decode().splitlines() == [
+        f"SPEAKER talk 1 {start:.3f} {length:.3f} <NA> <NA> {speaker} <NA> <NA>"
+        for start, length, speaker in (
+            (0.0, 0.3, "speaker9"),
+            (0.5, 0.3, "speaker1"),
+            (1.0, 0.3, "speaker9"),
+            (2.0, 0.3, "speaker9"),
+            (2.5, 0.3, "speaker1"),
+            (3.0, 0.3, "speaker9"),
+            (4.0, 2.0, "speaker7"),
+        )
+    ]
+    assert files["talk.jsonl"].splitlines()[:12] == live["talk.jsonl"].splitlines()
+    assert len(files["talk.jsonl"].splitlines()) == 13
+    assert files["talk.vtt"].startswith(b"WEBVTT\n\n")
+    assert files["talk.srt"].count(b"-->") == len(files["talk.txt"].splitlines()) == 7
+
+
+def test_a_revision_that_cannot_be_written_leaves_what_was_said(tmp_path: Path) -> None:
+    outputs = open_set(tmp_path, ("rttm",))
+    (tmp_path / "talk.rttm.new").mkdir()
+    for seq in range(12):
+        outputs.write(update(seq))
+    outputs.write(Update("talk", 12, 12 * STEP, 12 * STEP, RATE, (), None, Revision(0, 12 * STEP, ())))
+    with pytest.raises(OutputError, match=r"talk\.rttm"):
+        outputs.close()
+    assert (tmp_path / "talk.rttm").read_text().count("SPEAKER") == 9
+    outputs.close()
 
 
 def test_files_grow_by_whole_lines_while_the_stream_goes(tmp_path: Path) -> None:

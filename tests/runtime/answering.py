@@ -44,7 +44,9 @@ def recording(folder: Path, count: int = SAMPLES, name: str = "talk") -> Path:
 class Pipeline:
     """Answers chunks. One may be thrown away at any time for a new one: that is what the death of its stages looks like."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, revising: bool = False) -> None:
+        """``revising``: take back what was said in every fifth answer, and at the end."""
+        self._revising = revising
         self._rings = RingReader()
         self._orders: dict[str, StreamOrder] = {}
         self._sums: dict[str, int] = {}
@@ -66,6 +68,8 @@ class Pipeline:
             fields["turns"] = Plain(self._turns(message))
         elif ERROR in message.fields:
             fields[ERROR] = message.fields[ERROR]
+        if self._revising and (message.seq % 5 == 4 or message.kind == "end"):
+            fields["revision"] = Plain(self._revision(message))
         if message.seq % CHECKPOINT_EVERY == CHECKPOINT_EVERY - 1:
             fields[f"{CHECKPOINT}chain"] = np.frombuffer(self._sums[stream].to_bytes(8, "little"), np.uint8)
         kind = message.kind if message.kind == "end" else "result"
@@ -87,6 +91,12 @@ class Pipeline:
         end = max(0, message.start + SETTINGS.duration - SETTINGS.latency + SETTINGS.step)
         start = 0 if message.seq == 0 else max(0, end - SETTINGS.step)
         return {"region": [start, end], "turns": [[start, end, f"speaker{self._sums[message.stream] % 1000}"]]}
+
+    def _revision(self, message: Message) -> dict[str, Any]:
+        """Of the last five steps; and everybody before is called by another name."""
+        end, known = max(0, message.start), self._sums[message.stream]
+        start, name = max(0, end - 5 * SETTINGS.step), f"reviser{known % 100}"
+        return {"start": start, "end": end, "turns": [[start, end, name]], "renamed": [[name, f"speaker{known % 10}"]]}
 
 
 class Events:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diart_mp.config import Settings
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Message, Plain
 from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, ERROR
@@ -238,6 +239,57 @@ def test_the_end_of_a_stream(rig_of: MakeRig) -> None:
     assert stage.forgotten == ["s", "s"]
     assert stage.sums.keys() == {"t"}
     assert rig.loop._orders.keys() == {"t"}
+
+
+class Concluding(Sum):
+    """Says at the end what it knows."""
+
+    def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
+        if end.stream == "t":
+            msg = "no idea"
+            raise ValueError(msg)
+        return {"sum": Plain(list(self.sums[end.stream])), "rate": Plain(end.settings.rate)}
+
+
+def test_the_last_word_comes_with_the_end_also_after_a_restart(rig_of: MakeRig) -> None:
+    rig = rig_of(Concluding())
+    owner = Owner(rig)
+
+    def end(seq: int, **fields: FieldValue) -> Message:
+        common = {"settings": Plain(Settings(rate=8000, duration=8000, step=800, latency=800).to_map())}
+        reply_to = rig.topology.results
+        return Message(
+            kind="end", stream="s", seq=seq, attempt=len(fields), reply_to=reply_to, fields={**common, **fields}
+        )
+
+    def script() -> None:
+        owner.send(*range(4))
+        rig.send(end(4))
+        *before, last = rig.take(5)
+        assert (last.kind, last.plain("sum"), last.plain("rate")) == ("end", [10, 4], 8000)
+        state = before[3].array(CHECKPOINT + "sum")
+        fields: dict[str, FieldValue] = {RESTORE: Plain(3), f"{RESTORE}.sum": state}
+        rig.send(end(4, **fields))  # as to a process that knows nothing
+        (again,) = rig.take(1)
+        assert again.plain("sum") == [10, 4]
+
+    rig.run(script)
+
+
+def test_a_stage_that_has_no_last_word_lives_on(rig_of: MakeRig) -> None:
+    rig = rig_of(Concluding())
+
+    def script() -> None:
+        rig.send(chunk(0, stream="t", reply_to=rig.topology.results))
+        rig.send(Message(kind="end", stream="t", seq=1, reply_to=rig.topology.results))
+        results = rig.take(2)
+        assert [result.kind for result in results] == ["result", "end"]
+        assert "sum" not in results[1].fields
+        Owner(rig).send(0)
+        assert sums(rig.take(1)) == [(0, [1, 1])]
+
+    rig.run(script)
+    assert rig.loop._orders.keys() == {"s"}
 
 
 def test_strangers_get_no_answer(rig_of: MakeRig) -> None:

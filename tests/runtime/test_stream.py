@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,62 @@ def test_owners_and_pipelines_may_die_again_and_again(tmp_path: Path, undisturbe
     assert [ring.name for ring in rings(stream)] == [f"{PREFIX}{stream.id}-9"]  # those of the dead are gone
     drive(stream, pipeline)
     assert files(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("results", [3, 5, 12, WINDOWS])
+def test_revisions_survive_the_death_of_owners(tmp_path: Path, undisturbed: dict[str, bytes], results: int) -> None:
+    (tmp_path / "calm").mkdir()
+    updates = drive(
+        open_stream(tmp_path / "calm", FileSource(recording(tmp_path / "calm"))), pipeline := Pipeline(revising=True)
+    )
+    assert [update.seq for update in updates if update.revision is not None] == [4, 9, 14, 19, 24, WINDOWS]
+    assert (updates[-1].turns, updates[-1].start) == ((), updates[-2].end), "the last word is an update of its own"
+    calm = files(tmp_path / "calm")
+    assert calm["talk.jsonl"] != undisturbed["talk.jsonl"]
+    assert b"reviser" in calm["talk.rttm"]
+    assert not [path for path in (tmp_path / "calm" / "out").iterdir() if path.suffix not in (".rttm", ".jsonl")]
+
+    path = recording(tmp_path)
+    pipeline = Pipeline(revising=True)
+    die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), pipeline, results=results))
+    drive(open_stream(tmp_path, FileSource(path), epoch=2), Pipeline(revising=True))
+    assert files(tmp_path) == calm
+
+
+def test_a_last_word_that_was_written_is_not_written_again(tmp_path: Path) -> None:
+    path = recording(tmp_path)
+    die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(revising=True)))
+    whole = files(tmp_path)
+    stream = open_stream(tmp_path, FileSource(path), epoch=2)
+    assert [line["seq"] for line in stream.shown(WINDOWS - 2)] == [WINDOWS - 1, WINDOWS]
+    assert drive(stream, Pipeline(revising=True)) == []
+    assert files(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    "revision",
+    [
+        3,
+        {"start": 0, "end": 320, "turns": []},
+        {"start": 320, "end": 0, "turns": [], "renamed": []},
+        {"start": 0, "end": 320, "turns": [[0, 1]], "renamed": []},
+        {"start": 0, "end": 320, "turns": [], "renamed": [["a"]]},
+        {"start": 0, "end": 320, "turns": [], "renamed": [["a", 3]]},
+    ],
+)
+def test_a_malformed_last_word_costs_nothing_else(tmp_path: Path, revision: Any) -> None:
+    class Babbling(Pipeline):
+        def _revision(self, message: Message) -> dict[str, Any]:
+            said: dict[str, Any] = revision if message.kind == "end" else super()._revision(message)
+            return said
+
+    events = Events()
+    stream = open_stream(tmp_path, FileSource(recording(tmp_path)), report=events)
+    assert [update.seq for update in drive(stream, Babbling(revising=True))] == list(range(WINDOWS))
+    assert stream.complete
+    (note,) = events.of("note")
+    assert "revision" in note["text"]
+    assert len(files(tmp_path)["talk.jsonl"].splitlines()) == WINDOWS
 
 
 def damage(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +70,19 @@ def test_useless_recordings_are_refused(pitches: tuple[float, ...], seconds: flo
     assert not (tmp_path / "speakers.json").exists()
 
 
-def test_names_are_right_and_survive_kills(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("clustering", ["exact", "adaptive"])
+def test_names_are_right_and_survive_kills(clustering: str, folder: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, clustering=clustering)  # the adaptive one revises what was named
     audio = tmp_path / "hum.wav"
     truth = conversation(audio, seconds=30.0, seed=3)
     stages = with_options(
         compose(default_stages(TONE_MODELS), insert=["identify@clustering"]),
         [f"identify.speakers={folder / 'speakers.json'}"],
     )
-    calm = run(audio, tmp_path / "calm", settings=SETTINGS, models=TONE_MODELS, stages=stages)
+    calm = run(audio, tmp_path / "calm", settings=settings, models=TONE_MODELS, stages=stages)
     kills = [Kill(6, ("identify",)), Kill(20, ("clustering", "identify")), Kill(32, ("identify",))]
     killed = run(
-        audio, tmp_path / "killed", settings=SETTINGS, models=TONE_MODELS, stages=stages, kills=kills, max_in_flight=12
+        audio, tmp_path / "killed", settings=settings, models=TONE_MODELS, stages=stages, kills=kills, max_in_flight=12
     )
     assert not calm.summary.failures + killed.summary.failures
     assert killed.kills == 4
