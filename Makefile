@@ -32,8 +32,9 @@ bench: $(STAMP)  ## the figures that the documentation quotes
 kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three minutes, compared byte for byte
 	$(BIN)/python -m tests.faults.kills
 
-fuzz: $(STAMP)  ## a million hostile messages at every socket of a running pipeline
+fuzz: $(STAMP)  ## a million hostile messages at every socket of a running pipeline, and 10,000 garbage connections
 	$(BIN)/python -m tests.faults.hostile
+	$(BIN)/python -m tests.faults.garbage
 
 soak: $(STAMP)  ## 24 h of audio through the transport, 2 h through the models: does anything grow? And 10 minutes on a busy machine
 	$(BIN)/python -m tests.faults.soak --hours 24 --null

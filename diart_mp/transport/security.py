@@ -5,6 +5,7 @@ authorized keys as it is at that moment, and counts who was not let in. Every li
 thread gone, nobody would be let in any more. ``Open`` is for pipelines without keys. Runs in stages and the supervisor.
 """
 
+import errno
 import itertools
 import threading
 import time
@@ -201,9 +202,10 @@ class Curve(Open):
             try:
                 keys = [*own_keys(self._folder), *authorized_keys(self._folder)]
                 self._known = frozenset(z85.decode(key.public.encode()) for key in keys)
-            except (DiartMpError, OSError) as error:  # what cannot be read lets nobody in
-                self._known = frozenset()
-                self._tell(f"nobody is let in, because the keys cannot be read: {error}")
+            except (DiartMpError, OSError) as error:
+                if not _is_short_of_files(error):  # where garbage holds all descriptors, who was known still is
+                    self._known = frozenset()  # what cannot be read lets nobody in
+                self._tell(f"the keys cannot be read, so nobody new is let in: {error}")
             self._read_at = now
         return public in self._known
 
@@ -233,3 +235,9 @@ class Curve(Open):
         if text not in self._told:
             self._told.add(text)
             self._notes.append(text)
+
+
+def _is_short_of_files(error: Exception) -> bool:
+    """Whether something could not be read for want of a file descriptor alone."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
