@@ -62,7 +62,9 @@ def _settle(topology: Topology, name: str, replica: int, stack: ExitStack) -> To
     if not topology.is_plan:
         make_directory(Path(topology.directory))
         return topology
-    if not (topology.before(name).bind and (topology.after(name) is None or topology.stage(name).endpoint(replica))):
+    reached = [*topology.before(name).endpoints(), topology.results if topology.after(name) is None else ""]
+    own = topology.stage(name).endpoint(replica)
+    if not (all(reached[:-1]) and (own or reached[-1])):
         msg = f"{name} is started by diart-mp run: its neighbours in the topology have no 'bind' to be reached at"
         raise UsageError(msg)
     directory = stack.enter_context(RunDirectory())

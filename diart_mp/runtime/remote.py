@@ -62,11 +62,12 @@ class RemoteStages:
         if message["kind"] not in ("beat", "ready"):
             return "", False
         back = known.heard_at is None or self._is_gone(known)
+        cut = back and known.epoch != 0  # what was on its way to or from it is lost
         again = known.epoch not in (0, message["epoch"])
         known.epoch, known.heard_at = message["epoch"], self._clock()
         if again:
             return f"{known.label} at {known.place} was started again", True
-        return (f"{known.label} at {known.place} is there" if back else ""), False
+        return (f"{known.label} at {known.place} is there{' again' if cut else ''}" if back else ""), cut
 
     def status(self) -> list[dict[str, Any]]:
         """All of them, as plain values."""

@@ -32,6 +32,7 @@ from diart_mp.transport.security import OPEN, Open
 MAX_MESSAGE_BYTES = 512 << 20  # of one frame; a window of 300 s at 384 kHz is 461 MB
 _RECONNECT_MS = 20
 _HEARTBEAT_MS = 1000
+_CONNECT_MS = 3000  # before a connection is tried anew: the system itself waits longer and longer
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 _MOST_ROOMS = 20  # announcements kept for a sender that is not there, maybe for days
 _QUIET_S = 1.0  # without a chunk before a receiver asks its sender to count from 0 again
@@ -46,6 +47,7 @@ def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     socket.maxmsgsize = MAX_MESSAGE_BYTES
     socket.reconnect_ivl = _RECONNECT_MS
     socket.reconnect_ivl_max = 50 * _RECONNECT_MS
+    socket.connect_timeout = _CONNECT_MS
     socket.heartbeat_ivl = _HEARTBEAT_MS
     socket.heartbeat_timeout = 3 * _HEARTBEAT_MS
     if kind == zmq.ROUTER:

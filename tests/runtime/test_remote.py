@@ -41,7 +41,7 @@ def test_a_stage_comes_goes_and_comes_again() -> None:
     assert account.stages.status()[1]["done"] == 3
     account.now += 3.1
     assert account.there == [False, False]
-    assert account.hear("beat", 5) == ("segmentation/1 at B is there", False)  # its link was cut
+    assert account.hear("beat", 5) == ("segmentation/1 at B is there again", True)  # its link was cut
     assert account.hear("ready", 6) == ("segmentation/1 at B was started again", True)
     assert account.hear("beat", 5) is None  # a process that was replaced and woke up
 
