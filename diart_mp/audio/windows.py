@@ -84,12 +84,12 @@ class WindowPlan:
         """Go on at the window that begins at ``start`` (a stream that an earlier owner began)."""
         self.origin, self._next = origin, start
 
-    def take(self, *, newest: bool = False) -> Window | None:
+    def take(self, *, newest: bool = False, behind: int = 1) -> Window | None:
         """The next window whose samples are all there, None if there is none yet.
 
         ``newest`` skips to the newest complete window (a live stream whose results come too late), as long as
         that leaves no sample uncovered: consecutive windows never lie more than ``duration`` apart, and the
-        first window is never left out. Only when a whole window would still wait behind are samples given up.
+        first window is never left out. Only when ``behind`` whole windows would still wait behind are samples given up.
         """
         start = self._peek()
         if start is None:
@@ -98,7 +98,7 @@ class WindowPlan:
         if newest and start != self.origin:
             reach = start - self._step + self._duration  # the previous window's end
             last = self.samples - self._duration
-            if last <= reach + self._duration:
+            if last <= reach + behind * self._duration:
                 last = min(last, reach)
             skipped = max(0, (last - start) // self._step)
             uncovered = max(0, start + skipped * self._step - reach)

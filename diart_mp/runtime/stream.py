@@ -182,7 +182,8 @@ class OwnedStream:
         """The next chunk, or the end of the stream, if one may be sent now."""
         if self._end_sent or not self._has_room:
             return None
-        window = self._plan.take(newest=self.live and self._pace.is_behind(self._plan.backlog))
+        late = self.live and self._pace.is_behind(self._plan.backlog)
+        window = self._plan.take(newest=late, behind=self._pace.windows_behind)
         if window is not None:
             return self._chunk(self._add(window))
         if not self._plan.finished:
@@ -198,6 +199,7 @@ class OwnedStream:
 
     def replay(self) -> list[Message]:
         """Everything after the newest checkpoint, to be sent again after a fault."""
+        self._pace.sent_again(time.monotonic())
         return [self._end(sent) if sent.end else self._chunk(sent) for sent in self._ledger.replay()]
 
     def on_result(self, message: Message) -> Update | None:

@@ -199,7 +199,8 @@ class Sender:
             given.setdefault(replica.index, []).append(message if self._inline is None else self._inline(message))
             replica.sent += 1
         for index, messages in given.items():
-            sent = self._hand_over(self._replicas[index], messages)
+            known = self._replicas.get(index)  # it may have turned out to be gone when another one did
+            sent = self._hand_over(known, messages) if known is not None else 0
             self._sent += sent
             if sent < len(messages):
                 queue.extendleft(reversed(messages[sent:]))

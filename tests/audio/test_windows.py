@@ -159,6 +159,24 @@ def test_audio_is_given_up_only_when_a_whole_window_would_wait_behind() -> None:
     assert (window.start, window.skipped, window.uncovered) == (20, 9, 10)
 
 
+def test_after_an_outage_no_audio_is_given_up_although_more_than_a_window_waits() -> None:
+    plan = WindowPlan(make_settings(10, 2, 2))
+    plan.advance(10)
+    assert plan.take() is not None
+    plan.advance(40)
+    starts = []
+    for _ in range(4):
+        window = plan.take(newest=True, behind=3)
+        assert window is not None
+        assert window.uncovered == 0
+        starts.append(window.start)
+    assert starts == [10, 20, 30, 40]  # each window ends where the next one begins
+    plan.advance(50)
+    window = plan.take(newest=True, behind=3)  # 40 would wait behind the window at 50
+    assert window is not None
+    assert (window.start, window.uncovered) == (90, 40)
+
+
 @given(st.data(), any_settings())
 def test_every_sample_is_in_a_window_or_counted(data: st.DataObject, settings: Settings) -> None:
     plan, windows = WindowPlan(settings), []

@@ -115,3 +115,22 @@ def test_results_of_queued_chunks_count_from_one_to_the_next() -> None:
     assert pace.may_send(1.4)  # two at 0.4 s are within the budget of 1 s
     pace.sent(1.4)
     assert not pace.may_send(1.45)
+
+
+def test_an_outage_is_not_taken_for_work_and_is_caught_up_with() -> None:
+    pace = Pace(Settings())
+    for index in range(4):
+        pace.sent(0.5 * index)
+    pace.sent_again(12.0)
+    for index in range(4):
+        pace.answered(12.1 + 0.1 * index)
+    assert not pace.is_behind(8_000)  # 0.1 s per chunk
+    assert pace.windows_behind == 6  # 30 s of audio
+
+
+def test_a_pipeline_that_cannot_catch_up_at_four_times_the_pace_gives_audio_up_early() -> None:
+    pace = Pace(Settings())
+    for index in range(8):
+        pace.sent(1.3 * index)
+        pace.answered(1.3 * index + 1.3)
+    assert pace.windows_behind == 1
