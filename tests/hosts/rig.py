@@ -1,7 +1,7 @@
 """Pipelines on several hosts as people start them: one topology file, ``diart-mp stage`` and ``diart-mp run``."""
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ MODELS = {"segmentation": "tests.fakes:ToneSegmentation", "embedding": "tests.fa
 
 def write_plan(
     file: Path,
-    places: dict[str, Sequence[str]],
+    places: Mapping[str, Sequence[str]],
     addresses: dict[str, str] | None = None,
     models: dict[str, str] | None = None,
     **more: object,
