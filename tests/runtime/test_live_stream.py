@@ -176,27 +176,40 @@ def listen(stream: OwnedStream) -> None:
 
 @pytest.mark.parametrize(
     ("heard", "starts", "skipped", "lost"),
-    [(320, [0, 320], [], 0), (1960, [0, 1600, 1920], [4], 0), (5000, [0, 4800], [14], 3200)],
+    [
+        (320, [0, 320], [], 0),
+        (1960, [0, 1600, 1920], [4], 0),
+        (5000, [0, 1600, 3200], [4, 4], 0),
+        (
+            600_000,
+            [0, 600_000],
+            [1874],
+            598_400,
+        ),  # more than the 30 s that are kept for a pipeline which has not been slow
+    ],
 )
 def test_overload_of_a_live_stream(
     tmp_path: Path, make_pipe: Callable[[bool], Pipe], heard: int, starts: list[int], skipped: list[int], lost: int
 ) -> None:
-    """Windows are skipped; audio only where more than a window of it would wait; and all of it is told."""
+    """Windows are skipped; audio only where more of it waits than can be caught up with; and all of it is told."""
     pipe, events, pipeline = make_pipe(True), Events(), Pipeline()
     stream = open_stream(tmp_path, pipe.source(), max_in_flight=3, report=events)
     pipe.write(samples(1600))
     listen(stream)
     sent = take(stream)
-    pipe.write(samples(heard))  # nobody answers meanwhile, but all of it is taken in
-    assert stream.listens
-    listen(stream)
+    for begin in range(0, heard, 5000):  # nobody answers meanwhile, but all of it is taken in
+        pipe.write(samples(min(5000, heard - begin)))
+        assert stream.listens
+        listen(stream)
     assert stream.seconds == (1600 + heard) / RATE
     sent += take(stream)
     assert [message.start for message in sent] == starts
     assert [event["windows"] for event in events.of("skipped")] == skipped
     assert sum(event["seconds"] for event in events.of("gap")) == pytest.approx(lost / RATE)
     answer(stream, pipeline, sent)
-    assert [-30 < event["dbfs"] < 0 for event in events.of("level")] == [True, True]
+    levels = [-30 < event["dbfs"] < 0 for event in events.of("level")]
+    assert len(levels) >= 2
+    assert all(levels)
     pipe.end()
     drive(stream, pipeline)
     assert stream.complete
