@@ -1,7 +1,8 @@
 """A connection that speaks as ``diart.serve`` does, so that ``diart.client`` works unchanged.
 
 Text messages in are base64 of float32 samples (16 kHz, mono) in blocks of any length; text messages out are RTTM lines, those of
-one result each, sent where somebody spoke. There is no start and no end: the stream ends with the connection. Runs in the gateway.
+one result each, sent where somebody spoke. There is no start and no end: the stream ends with the connection, or when no audio has
+come for a while; then the last turns are told and the connection is closed. Runs in the gateway.
 """
 
 import asyncio
@@ -42,8 +43,6 @@ class CompatConnection:
         try:
             await asyncio.wait({writing, reading, self._dropped}, return_when=asyncio.FIRST_COMPLETED)
             if self._error is not None:
-                if self._error.code == Code.SLOW_READER:
-                    self._websocket.transport.abort()  # it would not read a reason either; its stream is kept
                 raise self._error
             for task in (reading, writing):
                 if task.done():
@@ -93,9 +92,10 @@ class CompatConnection:
         while True:
             try:
                 said = await asyncio.wait_for(self._websocket.recv(), self._config.idle_s)
-            except TimeoutError as error:
-                msg = f"no audio for {self._config.idle_s:g} s"
-                raise ClientError(Code.IDLE, msg, close=POLICY) from error
+            except TimeoutError:
+                session.end()  # there is no word for it: what is there is diarized to its end, and told
+                await self._websocket.wait_closed()
+                return
             try:
                 data = base64.b64decode(said, validate=True)
             except (binascii.Error, ValueError) as error:

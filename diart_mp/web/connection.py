@@ -61,8 +61,6 @@ class Connection:
             await asyncio.wait({writing, reading, self._dropped}, return_when=asyncio.FIRST_COMPLETED)
             final = self._told_end and self._websocket.close_code in (NORMAL, GOING_AWAY)
             if self._error is not None:
-                if self._error.code == Code.SLOW_READER:
-                    self._websocket.transport.abort()  # it would not read a reason either; its stream is kept
                 raise self._error
             for task in (reading, writing):
                 if task.done():

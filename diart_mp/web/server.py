@@ -38,6 +38,7 @@ from diart_mp.web.tokens import Tokens
 
 _LAST_WORDS_S = 4.0  # that streams may take to end when the gateway does
 _CLOSE_S = 2.0  # that a client may take to answer a close
+_REASON_S = 5.0  # that it may take to read why it is closed, behind all that waits for it
 _FLOW_S = 0.25  # between two words to the supervisor that results come
 _SEND_BUFFER = 1 << 16  # bytes
 _PER_STREAM = 4  # connections per stream that may be open, started or not
@@ -188,7 +189,7 @@ class Server:
     async def _refuse(self, websocket: ServerConnection, error: ClientError) -> None:
         self._metrics.errors.labels(str(error.code)).inc()
         try:
-            async with asyncio.timeout(_CLOSE_S):
+            async with asyncio.timeout(_REASON_S):
                 if websocket.subprotocol == SUBPROTOCOL:
                     await websocket.send(json.dumps(error.to_message()))
                 await websocket.close(error.close, str(error.code))

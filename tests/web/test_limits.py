@@ -18,6 +18,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from diart_mp.evaluation.der import diarization_error
+from diart_mp.outputs.read import load_rttm
 from diart_mp.topology import GatewayConfig
 from diart_mp.web.protocol import SUBPROTOCOL
 from tests.cli.command import Diart
@@ -146,10 +148,11 @@ def test_a_resume_token_is_of_use_to_its_owner_alone(strict: Serving) -> None:
         one.finish()
 
 
-def test_a_slow_reader_is_dropped(strict: Serving, recordings: list[Recording]) -> None:
+def test_a_slow_reader_is_told_why_it_is_closed(strict: Serving, recordings: list[Recording]) -> None:
     strict.until(lambda: strict.metrics()["diart_mp_sessions"] == 0)
-    before = strict.metrics().get('diart_mp_client_errors_total{code="slow_reader"}', 0.0)
-    with socket.create_connection(("127.0.0.1", strict.port)) as wire:
+    counted = 'diart_mp_client_errors_total{code="slow_reader"}'
+    before = strict.metrics().get(counted, 0.0)
+    with socket.create_connection(("127.0.0.1", strict.port), 1.0) as wire:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         key = base64.b64encode(bytes(16)).decode()
         head = [
@@ -167,12 +170,36 @@ def test_a_slow_reader_is_dropped(strict: Serving, recordings: list[Recording]) 
         audio = np.tile(recordings[0].samples, 10)
         flush = json.dumps({"type": "flush"}).encode()
 
-        with suppress(OSError):  # until the server hangs up
-            while True:
+        with suppress(OSError):  # the server does not read on
+            while strict.metrics().get(counted, 0.0) == before:
                 for _ in range(500):
                     _send_frame(wire, 1, flush)
                 _send_frame(wire, 2, audio[:16_000].tobytes())
-    strict.until(lambda: strict.metrics().get('diart_mp_client_errors_total{code="slow_reader"}', 0.0) > before)
+        strict.until(lambda: strict.metrics().get(counted, 0.0) > before)
+        wire.settimeout(WAIT_S)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # it reads at last
+        closed, heard = (1008).to_bytes(2) + b"slow_reader", b""
+        while closed not in heard:
+            more = wire.recv(1 << 16)
+            assert more
+            heard += more
+    assert b'"code": "slow_reader"' in heard
+    assert heard.count(b'"flushed"') > 40  # all that it had not read
+
+
+def test_who_cannot_say_that_it_ends_is_told_all(strict: Serving, recordings: list[Recording], tmp_path: Path) -> None:
+    """diart.client stays connected when its recording is over; it is closed after a while, well."""
+    told = tmp_path / "told.rttm"
+    url = f"ws://127.0.0.1:{strict.port}/?token={GOOD}"
+    with connect(url, proxy=None, compression=None) as websocket, told.open("w") as file:
+        for begin in range(0, len(recordings[2].samples), 8000):
+            block = recordings[2].samples[begin : begin + 8000] / np.float32(1 << 15)
+            websocket.send(base64.b64encode(block.astype(np.float32).tobytes()).decode())
+        file.writelines(map(str, websocket))
+        assert websocket.close_code == 1000
+    (heard,) = load_rttm(told).values()
+    expected = load_rttm(recordings[2].path.with_name("out2") / "talk2.rttm")["talk2"]
+    assert diarization_error(expected, heard).rate < 0.001
 
 
 def _send_frame(wire: socket.socket, kind: int, data: bytes) -> None:
