@@ -23,9 +23,8 @@ FFT, HOP, BANDS = 400, 160, 40  # samples, samples, mel bands
 PARTIAL = 160  # mel frames of a partial: 1.6 s
 _STRIDE = 77  # mel frames from one partial to the next: 1.3 partials per second
 _MIN_COVERAGE = 0.75  # share of the last partial that has to be audio
-_GRID, _GRID_START = 50, 20  # mel frames from one partial of the grid to the next, and of a window before the first
+_GRID, _GRID_START = 50, 10  # mel frames from one partial of the grid to the next, and of a window before the first
 _BLOCK = PIECE // HOP  # mel frames that are computed and remembered together: 0.25 s
-_MAX_BLOCKS, _MAX_PARTIALS = 4096, 16384  # that are remembered: 16 MB each
 _LEVEL = 1e-3  # mean power of clean speech: -30 dBFS, to which the training data were brought
 _SILENCE = 1e-10  # mean power below which there is nothing to be embedded: -100 dBFS
 
@@ -76,10 +75,11 @@ class MelFrontEnd:
         self._cosines = np.cos(angles).astype(np.float32)
         self._sines = np.sin(angles[1:-1]).astype(np.float32)
         self._basis = np.ascontiguousarray(mel_basis().T)
-        self._memory = Memory[FloatArray](_MAX_BLOCKS)
+        self._memory = Memory[FloatArray]()
 
     def __call__(self, waveform: FloatArray, starts: Sequence[int]) -> FloatArray:
         """Cut the mel frames of a waveform (samples,) into (partials, 160, 40); beyond its ends there is silence."""
+        self._memory.next_window()
         first, last = min(starts) // _BLOCK, (max(starts) + PARTIAL - 1) // _BLOCK
         prints = fingerprints(np.ascontiguousarray(waveform), range(first - 1, last + 2))
         mel = np.concatenate(
@@ -122,7 +122,7 @@ def partial_starts(samples: int) -> list[int]:
 
 
 def grid_starts(samples: int) -> list[int]:
-    """First mel frames of partials every 0.5 s that hold nothing but audio of the window: 20, 70, 120 ...
+    """First mel frames of partials every 0.5 s that hold nothing but audio of the window: 10, 60, 110 ...
 
     Windows a multiple of 0.5 s apart have them in common. A window that is too short has those of `partial_starts`.
     """
@@ -135,13 +135,14 @@ class GridEncoder:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._memory = Memory[FloatArray](_MAX_PARTIALS)
+        self._memory = Memory[FloatArray]()
         self.batch_invariant = encoder.batch_invariant
 
     def __call__(self, waveforms: Sequence[FloatArray], starts: Sequence[Sequence[int]]) -> FloatArray:
         """Encode partials: (all partials, 256)."""
         wanted: list[tuple[int, int, Hashable]] = []  # waveform, start, key
         for index, (waveform, own) in enumerate(zip(waveforms, starts, strict=True)):
+            self._memory.next_window()
             prints = fingerprints(np.ascontiguousarray(waveform), range(len(waveform) // PIECE))
             wanted += [(index, start, _partial_key(start, prints) or (index, start)) for start in own]
         rows = {key: row for *_, key in wanted if (row := self._memory.get(key)) is not None}

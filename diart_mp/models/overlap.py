@@ -20,24 +20,34 @@ Value = TypeVar("Value")
 
 
 class Memory(Generic[Value]):
-    """Values by keys; beyond ``limit`` of them, what was used longest ago is forgotten."""
+    """Values by keys. What none of the last ``age`` windows had a use for is forgotten, so streams may come in turn."""
 
-    def __init__(self, limit: int) -> None:
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
-        self._limit = limit
+    def __init__(self, age: int = 128) -> None:
+        self._values: OrderedDict[Hashable, tuple[int, Value]] = OrderedDict()  # with the last window that used it
+        self._age = age
+        self._window = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def next_window(self) -> None:
+        """Another window begins."""
+        self._window += 1
+        while self._values and next(iter(self._values.values()))[0] < self._window - self._age:
+            self._values.popitem(last=False)
 
     def get(self, key: Hashable) -> Value | None:
         """The value that was put there, None if there is none."""
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
+        found = self._values.get(key)
+        if found is None:
+            return None
+        self.put(key, found[1])
+        return found[1]
 
     def put(self, key: Hashable, value: Value) -> None:
         """Remember ``value``."""
-        self._values[key] = value
-        if len(self._values) > self._limit:
-            self._values.popitem(last=False)
+        self._values[key] = self._window, value
+        self._values.move_to_end(key)
 
 
 def fingerprints(waveform: FloatArray, pieces: Sequence[int]) -> list[Print]:

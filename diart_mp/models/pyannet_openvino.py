@@ -1,6 +1,7 @@
-"""PyanNet as an OpenVINO graph, for CPUs.
+"""PyanNet on OpenVINO, for CPUs: the sinc filters in NumPy, once per stretch of audio, the rest as two graphs.
 
-What is here: SincNet (stride 10), bidirectional LSTM layers, two linear layers and a sigmoid head. Where the weights
+What is here: SincNet (stride 10), bidirectional LSTM layers, two linear layers and a sigmoid head. All up to the LSTM is
+computed in float32 whatever the precision: its normalisations amplify small differences. Where the weights
 come from and how chunks are batched is unknown here. The segmentation stage runs it.
 """
 
@@ -12,69 +13,136 @@ import numpy as np
 from diart_mp.models.base import FloatArray
 from diart_mp.models.batches import batch_invariant
 from diart_mp.models.openvino import Layers, Session
-from diart_mp.models.pyannet import LSTM_LAYERS, SINC_STRIDE, sinc_filters
+from diart_mp.models.overlap import PIECE, Memory, fingerprints
+from diart_mp.models.pyannet import LSTM_LAYERS, SINC_KERNEL, SINC_STRIDE, sinc_filters
 from diart_mp.precision import Precision
 
-_BLOCK = 8  # chunks per pass: takes a quarter off a chunk's time on one core, and more gains nothing
+_CHUNKS = 8  # per pass: takes a quarter off a chunk's time on one core, and more gains nothing
+_BLOCK = PIECE // SINC_STRIDE  # positions of the filters that are computed and remembered together: 0.25 s
+_POOL = 3
+_FILTERS, _FEATURES = 80, 60
+_EPSILON = 1e-5  # of normalisations
 
 
-def graph(weights: Mapping[str, FloatArray], samples: int) -> Any:
-    """(batch, samples) to (batch, frames, speakers); `weights` by their names in the checkpoint."""
+class SincLayer:
+    """The first layer: waveforms normalised, filtered, rectified and pooled.
+
+    A waveform is normalised as a whole, which moves and scales it, and filters are linear: so they are applied to the audio
+    as it is, once for all windows that hold it, and the normalisation of each window comes after.
+    """
+
+    def __init__(self, weights: Mapping[str, FloatArray]) -> None:
+        parts = (weights[f"sincnet.conv1d.0.filterbank.{part}_"] for part in ("low_hz", "band_hz"))
+        self._filters = np.ascontiguousarray(sinc_filters(*parts)[:, 0].T)  # (251, 80)
+        self._sums = self._filters.sum(axis=0, dtype=np.float64)
+        self._scale, self._shift = (float(weights[f"sincnet.wav_norm1d.{name}"][0]) for name in ("weight", "bias"))
+        self._memory = Memory[FloatArray](64)  # 128 kB each
+
+    def __call__(self, waveform: FloatArray) -> FloatArray:
+        """(samples,) to (positions // 3, 80)."""
+        waveform = np.ascontiguousarray(waveform)
+        mean = waveform.mean(dtype=np.float64)
+        scale = self._scale / np.sqrt(waveform.var(dtype=np.float64) + _EPSILON)
+        filtered = self._filtered(waveform)
+        filtered *= np.float32(scale)
+        filtered += ((self._shift - mean * scale) * self._sums).astype(np.float32)
+        np.abs(filtered, out=filtered)
+        triples = filtered[: len(filtered) // _POOL * _POOL].reshape(-1, _POOL, _FILTERS)
+        pooled: FloatArray = np.maximum(np.maximum(triples[:, 0], triples[:, 1]), triples[:, 2])
+        return pooled
+
+    def _filtered(self, waveform: FloatArray) -> FloatArray:
+        """The filters at all positions: (positions, 80). Blocks of positions are counted from the end, as new audio comes there."""
+        self._memory.next_window()
+        positions = (len(waveform) - SINC_KERNEL) // SINC_STRIDE + 1
+        before = -positions % _BLOCK  # positions of the first block that lie before the waveform
+        prints = fingerprints(waveform, range(-(-len(waveform) // PIECE)))
+        blocks = []
+        for first in range(-before, positions, _BLOCK):
+            begin = first * SINC_STRIDE
+            end = begin + (_BLOCK - 1) * SINC_STRIDE + SINC_KERNEL
+            pieces = prints[begin // PIECE : -(-end // PIECE)] if begin >= 0 else [None]
+            key = None if None in pieces else (begin % PIECE, *pieces)
+            block = None if key is None else self._memory.get(key)
+            if block is None:
+                block = self._block(np.pad(waveform[max(0, begin) : end], (max(0, -begin), 0)))
+                if key is not None:
+                    self._memory.put(key, block)
+            blocks.append(block)
+        blocks[0] = blocks[0][before:]
+        return np.concatenate(blocks)
+
+    def _block(self, samples: FloatArray) -> FloatArray:
+        windows = np.lib.stride_tricks.sliding_window_view(samples, SINC_KERNEL)[::SINC_STRIDE]
+        block: FloatArray = np.ascontiguousarray(windows) @ self._filters
+        return block
+
+
+def front_graph(weights: Mapping[str, FloatArray], positions: int) -> Any:
+    """What follows up to the LSTM: (batch, positions, 80) to (batch, frames, 60)."""
     import openvino
 
     layers = Layers(weights)
-    waveform = layers.op.parameter([-1, samples], np.float32, name="waveform")
-    node = layers.instance_norm(layers.op.unsqueeze(waveform, layers.integers(1)), "sincnet.wav_norm1d")
-    for index in range(3):
+    pooled = layers.op.parameter([-1, positions, _FILTERS], np.float32, name="pooled")
+    node = layers.op.transpose(pooled, layers.integers(0, 2, 1))
+    node = layers.leaky_relu(layers.instance_norm(node, "sincnet.norm1d.0"))
+    for index in (1, 2):
         name = f"sincnet.conv1d.{index}"
-        if index == 0:
-            filters = (weights[f"{name}.filterbank.{part}_"] for part in ("low_hz", "band_hz"))
-            node = layers.op.absolute(layers.convolution(node, sinc_filters(*filters), stride=SINC_STRIDE))
-        else:
-            node = layers.convolution(node, weights[f"{name}.weight"], bias=f"{name}.bias")
-        node = layers.leaky_relu(layers.instance_norm(layers.max_pool(node, 3), f"sincnet.norm1d.{index}"))
-    node = layers.op.transpose(node, layers.integers(0, 2, 1))
+        node = layers.max_pool(layers.convolution(node, weights[f"{name}.weight"], bias=f"{name}.bias"), _POOL)
+        node = layers.leaky_relu(layers.instance_norm(node, f"sincnet.norm1d.{index}"))
+    return openvino.Model([layers.op.result(layers.op.transpose(node, layers.integers(0, 2, 1)))], [pooled], "front")
+
+
+def recurrent_graph(weights: Mapping[str, FloatArray]) -> Any:
+    """The LSTM and the head: (batch, frames, 60) to (batch, frames, speakers); `weights` by their names in the checkpoint."""
+    import openvino
+
+    layers = Layers(weights)
+    node = features = layers.op.parameter([-1, -1, _FEATURES], np.float32, name="features")
     for layer in range(LSTM_LAYERS):
         node, _ = layers.lstm(node, "lstm", layer, bidirectional=True)
     for index in range(2):
         node = layers.leaky_relu(layers.linear(node, f"linear.{index}"))
     scores = layers.op.sigmoid(layers.linear(node, "classifier"))
-    return openvino.Model([layers.op.result(scores)], [waveform], "pyannet")
+    return openvino.Model([layers.op.result(scores)], [features], "recurrent")
 
 
 class OpenVinoPyanNet:
-    """The network on the CPU, compiled for each length of chunk that comes.
+    """The network on the CPU; what depends on the length of a chunk is compiled for each length that comes.
 
     Whether a batch changes the numbers is tried at the first call with a new length; then chunks go through one by one.
 
     Args:
         weights: parameters by their name in the checkpoint.
         threads: threads that one pass may use.
-        precision: see `Session`.
+        precision: see `Session`; of the LSTM and the head.
 
     """
 
     def __init__(
         self, weights: Mapping[str, FloatArray], *, threads: int = 1, precision: Precision = Precision.EXACT
     ) -> None:
-        self._weights, self._threads, self._precision = weights, threads, precision
-        self._sessions: dict[int, Session] = {}
+        self._weights, self._threads = weights, threads
+        self._sinc = SincLayer(weights)
+        self._recurrent = Session(recurrent_graph(weights), threads=threads, precision=precision)
+        self._fronts: dict[int, Session] = {}
         self._blocks: dict[int, int] = {}
 
     def __call__(self, waveforms: FloatArray) -> FloatArray:
         """Score (batch, samples)."""
-        return self._session(waveforms.shape[1])(waveforms)
+        return self._pass(np.stack([self._sinc(waveform) for waveform in waveforms]))
 
     def chunks_per_pass(self, samples: int) -> int:
         """Chunks that a pass may have without a change of the numbers."""
-        if samples not in self._blocks:
-            steady = batch_invariant(self._session(samples), (samples,), (1, _BLOCK))
-            self._blocks[samples] = _BLOCK if steady else 1
-        return self._blocks[samples]
+        positions = ((samples - SINC_KERNEL) // SINC_STRIDE + 1) // _POOL
+        if positions not in self._blocks:
+            steady = batch_invariant(self._pass, (positions, _FILTERS), (1, _CHUNKS))
+            self._blocks[positions] = _CHUNKS if steady else 1
+        return self._blocks[positions]
 
-    def _session(self, samples: int) -> Session:
-        if samples not in self._sessions:
-            self._sessions[samples] = Session(
-                graph(self._weights, samples), threads=self._threads, precision=self._precision
-            )
-        return self._sessions[samples]
+    def _pass(self, pooled: FloatArray) -> FloatArray:
+        """One run of both graphs on (batch, positions, 80)."""
+        positions = pooled.shape[1]
+        if positions not in self._fronts:
+            self._fronts[positions] = Session(front_graph(self._weights, positions), threads=self._threads)
+        return self._recurrent(self._fronts[positions](pooled))

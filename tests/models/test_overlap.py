@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from diart_mp.models.base import FloatArray
 from diart_mp.models.ge2e import BuiltinEmbedding, GridEncoder, MelFrontEnd, grid_starts, partial_starts
 from diart_mp.models.ge2e_openvino import OpenVinoEncoder
 from diart_mp.models.overlap import PIECE, Memory, fingerprints
+from diart_mp.models.pyannet_openvino import SincLayer
+from diart_mp.models.pyannet_torch import SincNet
 
 from .test_ge2e import CountingEncoder
 
@@ -25,13 +28,41 @@ def counting(embedding_weights: dict[str, FloatArray]) -> CountingEncoder:
     return CountingEncoder(OpenVinoEncoder(embedding_weights))
 
 
-def test_memory_forgets_what_was_used_longest_ago() -> None:
+def test_memory_forgets_what_no_window_needed_for_long() -> None:
     memory = Memory[int](2)
     memory.put("a", 1)
     memory.put("b", 2)
+    memory.next_window()
     assert memory.get("a") == 1
-    memory.put("c", 3)
-    assert [memory.get(key) for key in "abc"] == [1, None, 3]
+    memory.next_window()
+    memory.next_window()
+    assert [memory.get(key) for key in "ab"] == [1, None]
+    assert len(memory) == 1
+    for _ in range(4):
+        memory.next_window()
+    assert len(memory) == 0
+
+
+def test_filters_of_a_window_are_its_own_whatever_was_there_before(
+    segmentation_weights: dict[str, FloatArray], windows: FloatArray
+) -> None:
+    remembering = SincLayer(segmentation_weights)
+    for window in (windows[0], windows[2], windows[1], windows[0] * np.float32(0.5), windows[3][:52345]):
+        np.testing.assert_array_equal(remembering(window), SincLayer(segmentation_weights)(window))
+
+
+@pytest.mark.parametrize("samples", [1261, 16000, 52345, 80000])
+def test_first_layer_is_that_of_torch(
+    segmentation_weights: dict[str, FloatArray], windows: FloatArray, samples: int
+) -> None:
+    layer, waveform = SincNet(), torch.from_numpy(windows[:1, None, :samples] + 0.01)
+    names = {name.removeprefix("sincnet."): array for name, array in segmentation_weights.items()}
+    layer.load_state_dict({name: torch.from_numpy(names[name]) for name in layer.state_dict()})
+    with torch.inference_mode():
+        filtered = layer.conv1d[0](layer.wav_norm1d(waveform)).abs()
+        expected = torch.nn.functional.max_pool1d(filtered, 3)[0].T.numpy()
+    found = SincLayer(segmentation_weights)(waveform[0, 0].numpy())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * expected.max())
 
 
 def test_prints_are_of_the_audio_and_of_whole_pieces(windows: FloatArray) -> None:
@@ -66,7 +97,7 @@ def test_the_ends_of_a_window_are_its_own(windows: FloatArray) -> None:
 
 @pytest.mark.parametrize(
     ("samples", "starts"),
-    [(80000, list(range(20, 321, 50))), (160000, list(range(20, 821, 50))), (25600, [0]), (16000, [0])],
+    [(80000, list(range(10, 311, 50))), (160000, list(range(10, 811, 50))), (25600, [0]), (16000, [0])],
 )
 def test_grid_of_a_window(samples: int, starts: list[int]) -> None:
     assert grid_starts(samples) == starts
