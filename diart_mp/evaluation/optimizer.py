@@ -125,7 +125,6 @@ class Optimizer:
         jobs: int = 1,
         on_trial: OnTrial = lambda done, best: None,
         on_file: OnFile = lambda name: None,
-        should_end: Callable[[], bool] = lambda: False,
     ) -> Self:
         """Go on until the study has ``num_iter`` trials, with ``jobs`` processes, this one among them.
 
@@ -134,7 +133,7 @@ class Optimizer:
         with self._workers(num_iter, jobs) as workers:
             self._objective.prepare(on_file, strict=self._strict)
             self._trials = self._open(num_iter, several=jobs > 1)
-            self._work(self._trials, on_trial, should_end)
+            self._work(self._trials, on_trial)
         _tell(self._trials, on_trial)  # the last trial may have been another process's
         failed = [worker.returncode for worker in workers if worker.returncode]
         if failed:
@@ -184,9 +183,9 @@ class Optimizer:
             sampler=_sampler(self._spec["sampler"], self._spec["seed"], several=several),
         )
 
-    def _work(self, trials: Trials, on_trial: OnTrial, should_end: Callable[[], bool]) -> None:
+    def _work(self, trials: Trials, on_trial: OnTrial) -> None:
         """Do trials until none is left."""
-        while not should_end() and (trial := trials.claim()) is not None:
+        while (trial := trials.claim()) is not None:
             try:
                 values = {name: trial.suggest_float(name, *self._ranges[name]) for name in self._ranges}
                 trials.finish(trial, self._objective(values))
