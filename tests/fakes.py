@@ -4,13 +4,15 @@ Named to pipelines as ``tests.fakes:ToneSegmentation`` and ``tests.fakes:ToneEmb
 the checkout (their working folder), so a whole pipeline starts in less than a second.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray, SegmentationModel
+from diart_mp.models.base import BoolArray, EmbeddingModel, EndToEndModel, FloatArray, SegmentationModel
 from diart_mp.runtime.local import Models
 
 RATE = 16_000
@@ -74,3 +76,26 @@ class ToneEmbedding(EmbeddingModel):
         embeddings: FloatArray = np.einsum("bfs,bfd->bsd", weights**2, heard).astype(np.float32)
         embeddings[~active] = np.nan
         return embeddings
+
+
+class ToneActivity(EndToEndModel):
+    """Who hums at which pitch, with identity; new people are numbered as they come, which is what is remembered."""
+
+    sample_rate = RATE
+    lookahead = 0.5  # s
+
+    def __call__(self, samples: FloatArray, state: Mapping[str, Any] | None) -> tuple[FloatArray, Mapping[str, Any]]:
+        """Scores (frames, 4) of the audio half a second before."""
+        late = round(self.lookahead * RATE)
+        kept = np.zeros(late, np.float32) if state is None else state["kept"]
+        order: list[int] = [] if state is None else state["order"].tolist()
+        audio = np.concatenate([kept, samples])
+        heard = _amplitudes(audio[None, : len(samples)])[0]
+        order += [
+            pitch
+            for pitch in heard.max(axis=0).argsort()[::-1].tolist()
+            if pitch not in order and heard[:, pitch].max() > _AUDIBLE
+        ]
+        scores = np.zeros((len(heard), len(PITCHES)), np.float32)
+        scores[:, : len(order)] = heard[:, order] > _AUDIBLE
+        return scores, {"kept": audio[len(audio) - late :], "order": np.array(order, np.int64)}

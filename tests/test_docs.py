@@ -49,6 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     EnrolledSpeakers(embedding=TONE_MODELS.embedding).add("Bo", np.ones((1, len(PITCHES)))).save(folder / "team.json")
     (folder / "my_stages.py").write_text(blocks(ROOT / "docs" / "own_stage.md", "python")[0])
     (folder / "my_models.py").write_text(blocks(ROOT / "docs" / "models.md", "python")[0])
+    words, activity = blocks(ROOT / "docs" / "optional_stages.md", "python")
+    (folder / "my_words.py").write_text(words)
+    (folder / "my_activity.py").write_text(activity)
     return folder
 
 

@@ -333,14 +333,15 @@ def stages(values: Mapping[str, Any], models: Any, owner: str = "capture") -> An
     return with_options(compose(chain, insert=insert, replacing=values["replacing"]), own)
 
 
-def fetch_models(models: Any) -> None:
-    """Bring built-in models that are not in the cache, with a progress bar."""
+def fetch_models(models: Any, stages: Any = None) -> None:
+    """Bring built-in models that are not in the cache, with a progress bar; only those of ``stages`` where these are given."""
     from diart_mp.cli.progress import fetching
     from diart_mp.models import builtin
 
     with fetching() as progress:
         for role in _MODEL_NAMES:
-            if getattr(models, role) == "builtin":
+            wanted = stages is None or any(stage.name == role and not stage.implementation for stage in stages)
+            if wanted and getattr(models, role) == "builtin":
                 builtin.ensure(role, progress)
 
 

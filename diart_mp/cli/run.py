@@ -53,7 +53,7 @@ def command(**values: Any) -> int:
     reference = _reference(values["reference"])
     view = make_view(as_json=values["as_json"], quiet=values["quiet"], several=len(job.sources) > 1)
     live = job.sources[0].kind == "microphone"
-    options.fetch_models(models)
+    options.fetch_models(models, stages)
     with view:
         log = EventLog(values["log"]) if values["log"] is not None else None
         reporter = Reporter(view, reference=reference, settings=job.settings, live=live, log=log)

@@ -5,8 +5,8 @@ files and devices are unknown here. The segmentation and embedding stages run it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,37 @@ class EmbeddingModel(ABC):
         Returns:
             (batch, speakers, dimension), float32, not normalised; rows of NaN where not active, or where no
             embedding exists (all weights 0).
+
+        """
+
+
+class EndToEndModel(ABC):
+    """Speaker activity with identity, from one model: it stands for segmentation, embedding and clustering together.
+
+    The model keeps nothing itself: what it remembers of a stream goes out with each call and comes back with the next one, so
+    that a stream can go on in another process. The classic mistake is a cache in the object.
+
+    Attributes:
+        sample_rate: samples per second of the audio that the model expects.
+        lookahead: seconds by which its scores lie behind the audio that it has been given.
+
+    """
+
+    sample_rate: int
+    lookahead: float = 0.0
+
+    @abstractmethod
+    def __call__(self, samples: FloatArray, state: Mapping[str, Any] | None) -> tuple[FloatArray, Mapping[str, Any]]:
+        """Score the next piece of a stream.
+
+        Args:
+            samples: (n,), float32, mono: what comes behind the samples of the call before. n is that of a step but for the
+                first and the last pieces of a window.
+            state: what the call before gave; None at the beginning of a stream.
+
+        Returns:
+            Scores (frames, speakers) in [0, 1], and the new state: numbers, text and arrays by name. Column i is the same person
+            in all of the stream. The frames evenly share the time of the n samples, ``lookahead`` seconds earlier.
 
         """
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diart_mp.errors import ModelError
-from diart_mp.models.base import EmbeddingModel, SegmentationModel
+from diart_mp.models.base import EmbeddingModel, EndToEndModel, SegmentationModel
 
 
 def import_class(reference: str) -> Callable[..., Any]:
@@ -75,6 +75,21 @@ def load_custom_embedding(reference: str, device: str) -> EmbeddingModel:
     _check(model, reference, ("sample_rate", "dimension"))
     embedding: EmbeddingModel = model
     return embedding
+
+
+def make_callable(reference: str, device: str) -> Any:
+    """Make what ``package.module:Class`` names, which can be called; ModelError where it cannot be."""
+    return _construct(reference, device)
+
+
+def load_custom_end_to_end(reference: str, device: str) -> EndToEndModel:
+    """Make the user's end-to-end model; errors as for the others."""
+    model = _construct(reference, device)
+    _check(model, reference, ("sample_rate",))
+    if not hasattr(model, "lookahead"):
+        model.lookahead = 0.0
+    end_to_end: EndToEndModel = model
+    return end_to_end
 
 
 def _construct(reference: str, device: str) -> Any:

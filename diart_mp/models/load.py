@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from diart_mp.errors import ModelError
-from diart_mp.models.base import EmbeddingModel, SegmentationModel
+from diart_mp.models.base import EmbeddingModel, EndToEndModel, SegmentationModel
 from diart_mp.models.reference import Form, ModelReference, check
 from diart_mp.models.wrapped import is_wrapped
 from diart_mp.precision import Precision
@@ -108,6 +108,16 @@ def load_embedding(
     from diart_mp.models.pyannote import PyannoteEmbedding
 
     return PyannoteEmbedding(checkpoint, device, reproducible=reproducible)
+
+
+def load_end_to_end(reference: str, *, device: str = "cpu", threads: int = 1) -> EndToEndModel:
+    """Load the end-to-end model that ``reference`` (``package.module:Class``) names; errors as for `load_segmentation`."""
+    if not reference or (parsed := check(reference)).form is not Form.CLASS:
+        msg = f"an end-to-end model is named as package.module:Class, not {reference!r}; say --option e2e.model=package.module:Class"
+        raise ModelError(msg)
+    from diart_mp.models.custom import load_custom_end_to_end
+
+    return load_custom_end_to_end(parsed.name, _device_of_custom(device, threads))
 
 
 def _takes_openvino(device: str, precision: Precision) -> bool:

@@ -6,6 +6,7 @@ is taken. Knows nothing of stages or of who says what. Runs in the record stage.
 """
 
 import itertools
+import json
 import os
 import struct
 from contextlib import suppress
@@ -75,7 +76,7 @@ class Recording:
             audio, turns = (stem.with_name(stem.name + extension) for extension in (AUDIO, TURNS))
             if self._is_own(audio):
                 return audio, turns
-            if not os.path.lexists(turns) and self._make(audio):
+            if not os.path.lexists(turns) and _make(audio, self._header):
                 return audio, turns
         raise AssertionError
 
@@ -84,23 +85,63 @@ class Recording:
             return file.read(len(self._header))[8:-4] == self._header[8:-4]  # all but the two lengths
         return False
 
-    def _make(self, audio: Path) -> bool:
-        """Make a WAV file that has its header from the beginning; False if there is one of that name."""
-        draft = audio.with_name(f".{audio.name}.{os.getpid()}")
-        draft.write_bytes(self._header)
-        try:
-            os.link(draft, audio)
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
-        return True
-
     def _say_length(self, data: int) -> None:
         """Put the lengths into the header: of everything behind its first 8 bytes, and of the samples."""
         whole = min(len(self._header) - 8 + data, _MOST)
         _write_at(self._audio, struct.pack("<I", whole), 4)
         _write_at(self._audio, struct.pack("<I", min(data, _MOST)), len(self._header) - 4)
+
+
+class OwnLines:
+    """A file of JSON lines of one stream, written by position; its first line says of which stream it is. OutputError."""
+
+    def __init__(self, folder: Path, name: str, extension: str, *, stream: str, rate: int) -> None:
+        """As ``Recording``; another name is taken where ``NAME`` + ``extension`` is of anybody else."""
+        self._first = (json.dumps({"name": name, "rate": rate, "stream": stream}, ensure_ascii=False) + "\n").encode()
+        self.start = len(self._first)  # byte at which the first line of the stream's own goes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count(1):
+                stem = safe_file_name(name) + ("" if number == 1 else f"-{number}")
+                self.path = folder / (stem + extension)
+                if _begins(self.path, self._first) or _make(self.path, self._first):
+                    break
+            self._file = os.open(self.path, os.O_RDWR)
+        except OSError as error:
+            raise _refused(folder, error) from error
+
+    def write(self, offset: int, lines: str) -> int:
+        """Put ``lines`` at byte ``offset``, the last ones of the file; returns where the next ones go."""
+        data = lines.encode()
+        try:
+            _write_at(self._file, data, offset)
+            os.ftruncate(self._file, offset + len(data))
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        return offset + len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def _begins(path: Path, data: bytes) -> bool:
+    with suppress(FileNotFoundError, IsADirectoryError), path.open("rb") as file:
+        return file.read(len(data)) == data
+    return False
+
+
+def _make(path: Path, data: bytes) -> bool:
+    """Make a file that has ``data`` from the beginning; False if there is one of that name."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
 
 
 def _header(stream: str, rate: int) -> bytes:

@@ -29,8 +29,10 @@ STAGES = {
     "embedding": "diart_mp.stages.embedding:Embedding",
     "clustering": "diart_mp.stages.clustering:Clustering",
     "vad": "diart_mp.stages.vad:Vad",
+    "e2e": "diart_mp.stages.e2e:EndToEnd",
     "identify": "diart_mp.stages.identify:Identify",
     "record": "diart_mp.stages.record:Record",
+    "transcribe": "diart_mp.stages.transcribe:Transcribe",
 }
 OWNERS = ("capture", "gateway")
 _GIVEN = ("audio", "settings")  # fields that every chunk has from the beginning
