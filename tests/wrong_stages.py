@@ -76,6 +76,18 @@ class Dies(Right):
         os._exit(7)
 
 
+class Once(Right):
+    """Wrong at one chunk alone: option ``kind`` names the class above, ``at`` the chunk."""
+
+    def process(self, chunks: Sequence[Chunk]) -> Answers:
+        wrong, at = globals()[self.config.options["kind"]], int(self.config.options["at"])
+        return [
+            answer
+            for chunk in chunks
+            for answer in (wrong(self.config).process([chunk]) if chunk.seq == at else Right.process(self, [chunk]))
+        ]
+
+
 class Remembers(Right):
     def process(self, chunks: Sequence[Chunk]) -> Answers:
         self.count = getattr(self, "count", 0) + 1

@@ -25,6 +25,7 @@ from diart_mp.messages import AudioRef, FieldValue, Message, Plain, check_fields
 from diart_mp.runtime.activity import Activity, activity_file
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.faults import faults_of, strike
+from diart_mp.runtime.habits import Habits
 from diart_mp.runtime.order import RESTORE, StreamOrder
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
 from diart_mp.topology import Topology, leaves_host
@@ -96,6 +97,8 @@ class StageLoop:
         self._activity = Activity(activity_file(Path(topology.directory), stage.name, replica))
         self._suspects = self._activity.suspects
         self._faults = faults_of(stage.name)
+        self._somebody_elses = bool(config.implementation)
+        self._habits: Habits | None = None
         self._stopping = False
 
     def run(self) -> None:
@@ -104,6 +107,8 @@ class StageLoop:
         poller = self._poller()
         self._receiver.announce()
         self._control.ready()
+        if self._somebody_elses:
+            self._habits = Habits(self._stage.name)
         announced = time.monotonic()
         while not self._stopping:
             poller.poll(0 if self._queue else round(1000 * _ANNOUNCE_S))
@@ -114,6 +119,8 @@ class StageLoop:
             arrived = self._arrive()
             self._control.progress.queue = len(self._queue)
             worked = self._work()
+            if self._habits is not None:
+                self._tell_habits(self._habits)
             if time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
                 self._control.tell_refusals()
@@ -129,6 +136,8 @@ class StageLoop:
         for socket in self._replies.values():
             socket.close()
         self._activity.close()
+        if self._habits is not None:
+            self._habits.close()
 
     def _on_signal(self, *_: object) -> None:
         self._stopping = True
@@ -148,6 +157,10 @@ class StageLoop:
         if self._foreign_after and statistics.replaced > self._replaced:
             self._replaced = statistics.replaced
             self._control.send("event", event="replaced")
+
+    def _tell_habits(self, habits: Habits) -> None:
+        for text in habits.found():
+            self._control.send("event", event="note", stream="", text=text)
 
     def _obey(self) -> None:
         for command in self._control.commands():
@@ -276,6 +289,7 @@ class StageLoop:
         answers = [{} if ERROR in message.fields else next(each) for message in messages]
         for message, fields in zip(messages, answers, strict=True):
             check_fields(message, fields)  # what the wire does not carry fails here, not in a later stage
+            _check_shapes(message, fields)
         return answers
 
     def _checkpoint(self, message: Message) -> Mapping[str, FieldValue]:
@@ -365,6 +379,16 @@ class StageLoop:
         self._control.guard.mend(socket)
         for _, frames in encode_all(results, self._sender_id):
             socket.send_multipart(frames, copy=False)
+
+
+def _check_shapes(message: Message, fields: Mapping[str, FieldValue]) -> None:
+    """ProtocolError where a stage puts an array of other dimensions in the place of one, which a later stage would trip over."""
+    for name, value in fields.items():
+        old = message.fields.get(name)
+        wanted = old.shape if isinstance(old, np.ndarray) else (old.count,) if isinstance(old, AudioRef) else None
+        if wanted is not None and isinstance(value, np.ndarray) and value.ndim != len(wanted):
+            msg = f"it gives {name} of shape {value.shape} in place of {wanted}"
+            raise ProtocolError(msg)
 
 
 def _state_for(stage: KeyedStage, message: Message) -> bytes | None:

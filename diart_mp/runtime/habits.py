@@ -1,0 +1,81 @@
+"""Bad habits of somebody else's stage that break nothing at once: it prints to standard output, or starts processes while it works.
+
+Each is told once, in one line with the stage's name. What is printed goes to the stage's log. Looked for in stages that are not
+our own, and only where it costs nothing worth mentioning. Runs in ``runtime.loop``.
+"""
+
+import io
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+_EVERY_S = 1.0  # between two looks at the processes of this one
+_AT_ONCE = 8  # looks that are not kept waiting: a wrong stage shows at its first chunks
+_SHOWN = 60  # characters of what was printed
+_TASKS = Path("/proc/self/task")
+
+
+class Habits:
+    """Watches the process that it is made in from then on."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._children = _children()
+        self._looks, self._looked_at = 0, time.monotonic()
+        self._told = set[str]()
+        self._output = _Listening(sys.stdout)
+        sys.stdout = self._output
+
+    def found(self) -> list[str]:
+        """What has been found since the last call."""
+        new = [text for text in self._find() if text not in self._told]
+        self._told.update(new)
+        return new
+
+    def close(self) -> None:
+        """Leave standard output as it was."""
+        sys.stdout = self._output.stream
+
+    def _find(self) -> Iterable[str]:
+        if self._output.first:
+            said = self._output.first[:_SHOWN]
+            yield f"{self._stage} prints to standard output ({said!r}); it goes to the log of the stage"
+        if self._looks >= _AT_ONCE and time.monotonic() - self._looked_at < _EVERY_S:
+            return
+        self._looks, self._looked_at = self._looks + 1, time.monotonic()
+        if _children() - self._children:
+            yield f"{self._stage} starts processes while it works; a killed stage leaves them behind"
+
+
+class _Listening(io.TextIOBase):
+    """Standard output that keeps what is printed first."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.first = stream, ""
+
+    def write(self, text: str) -> int:
+        """Pass ``text`` on."""
+        self.first = self.first or text.strip()
+        return self.stream.write(text)
+
+    def flush(self) -> None:
+        """Pass on what waits."""
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        """Of the real standard output."""
+        return self.stream.fileno()
+
+
+def _children() -> set[str]:
+    """Process ids of the children of this process; none where the system does not tell."""
+    found = set[str]()
+    for task in os.listdir(_TASKS) if _TASKS.exists() else ():
+        try:
+            found |= set((_TASKS / task / "children").read_text().split())
+        except OSError:  # the thread has ended, or this kernel does not tell
+            continue
+    return found
