@@ -31,6 +31,7 @@ class Wait(Stage):
     """Takes option ``ms`` for each chunk, and no processor time; adds nothing."""
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
+        """Wait."""
         for _ in chunks:
             time.sleep(float(self.config.options["ms"]) / 1000)
         return [{} for _ in chunks]
@@ -64,7 +65,7 @@ def run(audio: Path, kind: str, stages: Sequence[StageConfig], models: Models) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of noise, for throughput; a quarter of it live")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of noise, for throughput; an eighth of it live")
     arguments = parser.parse_args()
     models = Models(
         segmentation="diart_mp.models.null:NullSegmentation", embedding="diart_mp.models.null:NullEmbedding"
@@ -74,7 +75,7 @@ def main() -> None:
     latency, throughput = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for kind, seconds in (("paced", arguments.seconds / 4), ("file", arguments.seconds)):
+        for kind, seconds in (("paced", arguments.seconds / 8), ("file", arguments.seconds)):
             files[kind] = Path(folder) / f"{kind}.wav"
             soundfile.write(files[kind], np.random.default_rng(1).normal(0, 0.1, round(seconds * RATE)), RATE)
         for number in range(arguments.rounds):

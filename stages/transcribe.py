@@ -84,14 +84,13 @@ class Transcribe(KeyedStage):
         self.forget(stream)
         self._restored[stream] = checkpoint
 
-    def finish(self, stream: str, end: int) -> None:
-        """Transcribe what no pause has ended."""
-        if stream not in self._streams and not self._restored.get(stream):
-            return
-        known = self._streams.get(stream) or self._begin(stream, None)
-        if len(known.tail):
-            samples = known.tail[: max(0, end - known.done)].astype(np.float32) / np.float32(32768)
-            self._piece(known, samples, known.done + len(samples))
+    def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
+        """The words of what no pause has ended."""
+        if end.stream not in self._streams and not self._restored.get(end.stream):
+            return {}
+        known = self._streams.get(end.stream) or self._begin(end.stream, None)
+        samples = known.tail[: max(0, end.start - known.done)].astype(np.float32) / np.float32(32768)
+        return {"words": Plain(self._piece(known, samples, known.done + len(samples)))}
 
     def forget(self, stream: str) -> None:
         """Close the file."""

@@ -1,16 +1,21 @@
-"""Bad habits of somebody else's stage that break nothing at once: it prints to standard output, or starts processes while it works.
+"""What is wrong with a stage and would show up elsewhere: arrays of other dimensions, output, processes that it starts.
 
-Each is told once, in one line with the stage's name. What is printed goes to the stage's log. Looked for in stages that are not
-our own, and only where it costs nothing worth mentioning. Runs in ``runtime.loop``.
+A habit that breaks nothing at once is told once, in one line with the stage's name. What is printed goes to the stage's log. Habits are looked for in stages
+that are not our own, and only where it costs nothing worth mentioning. Runs in ``runtime.loop``.
 """
 
 import io
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TextIO
+
+import numpy as np
+
+from diart_mp.errors import ProtocolError
+from diart_mp.messages import AudioRef, FieldValue, Message
 
 _EVERY_S = 1.0  # between two looks at the processes of this one
 _AT_ONCE = 8  # looks that are not kept waiting: a wrong stage shows at its first chunks
@@ -48,6 +53,16 @@ class Habits:
         self._looks, self._looked_at = self._looks + 1, time.monotonic()
         if _children() - self._children:
             yield f"{self._stage} starts processes while it works; a killed stage leaves them behind"
+
+
+def check_shapes(message: Message, fields: Mapping[str, FieldValue]) -> None:
+    """ProtocolError where a stage puts an array of other dimensions in the place of one, which a later stage would trip over."""
+    for name, value in fields.items():
+        old = message.fields.get(name)
+        wanted = old.shape if isinstance(old, np.ndarray) else (old.count,) if isinstance(old, AudioRef) else None
+        if wanted is not None and isinstance(value, np.ndarray) and value.ndim != len(wanted):
+            msg = f"it gives {name} of shape {value.shape} in place of {wanted}"
+            raise ProtocolError(msg)
 
 
 class _Listening(io.TextIOBase):

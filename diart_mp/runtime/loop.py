@@ -25,8 +25,8 @@ from diart_mp.messages import AudioRef, FieldValue, Message, Plain, check_fields
 from diart_mp.runtime.activity import Activity, activity_file
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.faults import faults_of, strike
-from diart_mp.runtime.habits import Habits
-from diart_mp.runtime.order import RESTORE, StreamOrder
+from diart_mp.runtime.habits import Habits, check_shapes
+from diart_mp.runtime.order import RESTORE, StreamOrder, state_for
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
 from diart_mp.topology import Topology, leaves_host
 from diart_mp.transport.link import Receiver, Sender, identity_of, make_socket
@@ -119,7 +119,7 @@ class StageLoop:
             arrived = self._arrive()
             self._control.progress.queue = len(self._queue)
             worked = self._work()
-            if self._habits is not None:
+            if worked and self._habits is not None:
                 self._tell_habits(self._habits)
             if time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
@@ -277,7 +277,7 @@ class StageLoop:
         """What the stage says to each message; a chunk that failed in an earlier stage passes untouched."""
         stage, first = self._stage, messages[0]
         if isinstance(stage, KeyedStage) and (first.seq == 0 or RESTORE in first.fields):
-            stage.restore(first.stream, _state_for(stage, first))
+            stage.restore(first.stream, state_for(stage.name, first))
         sound = [message for message in messages if ERROR not in message.fields]
         strike(self._faults, [message.seq for message in sound])
         given = stage.process([Chunk(message, self._rings) for message in sound]) if sound else []
@@ -289,7 +289,7 @@ class StageLoop:
         answers = [{} if ERROR in message.fields else next(each) for message in messages]
         for message, fields in zip(messages, answers, strict=True):
             check_fields(message, fields)  # what the wire does not carry fails here, not in a later stage
-            _check_shapes(message, fields)
+            check_shapes(message, fields)
         return answers
 
     def _checkpoint(self, message: Message) -> Mapping[str, FieldValue]:
@@ -333,7 +333,7 @@ class StageLoop:
         fields: Mapping[str, FieldValue] = {}
         try:
             if RESTORE in message.fields:  # all chunks had been answered when the stage was started anew
-                stage.restore(message.stream, _state_for(stage, message))
+                stage.restore(message.stream, state_for(stage.name, message))
             try:
                 said = stage.finish(Chunk(message, self._rings))
                 check_fields(message, said)
@@ -379,22 +379,6 @@ class StageLoop:
         self._control.guard.mend(socket)
         for _, frames in encode_all(results, self._sender_id):
             socket.send_multipart(frames, copy=False)
-
-
-def _check_shapes(message: Message, fields: Mapping[str, FieldValue]) -> None:
-    """ProtocolError where a stage puts an array of other dimensions in the place of one, which a later stage would trip over."""
-    for name, value in fields.items():
-        old = message.fields.get(name)
-        wanted = old.shape if isinstance(old, np.ndarray) else (old.count,) if isinstance(old, AudioRef) else None
-        if wanted is not None and isinstance(value, np.ndarray) and value.ndim != len(wanted):
-            msg = f"it gives {name} of shape {value.shape} in place of {wanted}"
-            raise ProtocolError(msg)
-
-
-def _state_for(stage: KeyedStage, message: Message) -> bytes | None:
-    """The checkpoint that a message brings for a stage."""
-    field = message.fields.get(f"{RESTORE}.{stage.name}")
-    return field.tobytes() if isinstance(field, np.ndarray) else None
 
 
 def _takes_bundles(message: Message) -> bool:

@@ -7,6 +7,8 @@ Runs in keyed stages, inside ``runtime.loop``.
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from diart_mp.messages import Message
 
 RESTORE = "restore"  # plain field of the first chunk of a replay: the seq that the checkpoint covers
@@ -43,3 +45,9 @@ class StreamOrder:
             due.append(self.held.pop(self.next))
             self.next += 1
         return due
+
+
+def state_for(stage: str, message: Message) -> bytes | None:
+    """The checkpoint that a message brings for the keyed stage of that name."""
+    field = message.fields.get(f"{RESTORE}.{stage}")
+    return field.tobytes() if isinstance(field, np.ndarray) else None
