@@ -6,6 +6,7 @@
     ├── ModelError              a model that cannot be found, read or run
     ├── OutputError             an output that cannot be written
     ├── ProtocolError           bytes from outside that are not a valid message
+    │   └── VersionError        a message of another version of the protocol
     ├── StaleAudioError         samples of the shared-memory ring that were overwritten meanwhile
     ├── DamagedAudioError       samples of the shared-memory ring that are not what was written
     └── StageError              a stage that cannot be started or kept running
@@ -41,6 +42,16 @@ class OutputError(DiartMpError):
 
 class ProtocolError(DiartMpError):
     """A message from outside that breaks the protocol; the sender loses that message only."""
+
+
+class VersionError(ProtocolError):
+    """A message of protocol ``version`` from ``host`` (empty: it does not say), where version ``known`` is spoken."""
+
+    def __init__(self, version: int, known: int, host: str) -> None:
+        super().__init__(
+            f"a message of protocol version {version}; this side speaks version {known}, so upgrade the older one"
+        )
+        self.version, self.known, self.host = version, known, host
 
 
 class StaleAudioError(DiartMpError):

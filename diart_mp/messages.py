@@ -19,7 +19,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from diart_mp.errors import ProtocolError
+from diart_mp.errors import ProtocolError, VersionError
 
 VERSION = 1
 DTYPES = ("<f4", "<f8", "<f2", "<i2", "<i4", "<i8", "|u1", "|b1")
@@ -287,11 +287,18 @@ def unpack_header(data: bytes | memoryview) -> dict[str, Any]:
     if type(header) is not dict or not _TEXT.issuperset(map(type, header)):
         msg = f"a header that is a {type(header).__name__}, not a map with text keys"
         raise ProtocolError(msg)
-    version = header.get("v")
+    version, host = header.get("v"), header.get("host")
+    if type(version) is int and version != VERSION and abs(version) <= _MAX_INT:
+        raise VersionError(version, VERSION, _readable(host) if type(host) is str else "")
     if version != VERSION or type(version) is not int:
         msg = f"a message of protocol version {shown(version)}; this side speaks version {VERSION}, so upgrade the older one"
         raise ProtocolError(msg)
     return header
+
+
+def _readable(text: str) -> str:
+    """A name from outside as a part of a line for people."""
+    return "".join(each if each.isprintable() else "?" for each in text[:_MAX_NAME])
 
 
 def pack_control(kind: str, **values: Any) -> bytes:

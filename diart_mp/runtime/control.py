@@ -20,6 +20,7 @@ from diart_mp.errors import ProtocolError
 from diart_mp.messages import pack_control, unpack_control
 from diart_mp.transport.link import make_socket, readable
 from diart_mp.transport.security import OPEN, Open
+from diart_mp.transport.versions import Refusals
 
 BEAT_S = 0.1
 _GATHER_S = 0.05  # within which results are told together
@@ -106,10 +107,10 @@ class StageControl:
         for event in events:
             self.send("event", **event)
 
-    def tell_refusals(self) -> None:
+    def tell_refusals(self, *refusals: Refusals) -> None:
         """Count and tell who has not been let in to the links of this process."""
         self.progress.counters |= self.guard.counts()
-        for text in self.guard.notes():
+        for text in (*self.guard.notes(), *(note for each in refusals for note in each.notes())):
             self.send("event", event="note", stream="", text=text)
 
     def ready(self) -> None:

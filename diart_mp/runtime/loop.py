@@ -123,7 +123,9 @@ class StageLoop:
                 self._tell_habits(self._habits)
             if time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
-                self._control.tell_refusals()
+                self._control.tell_refusals(
+                    *(each.refusals for each in (self._sender, self._receiver) if each is not None)
+                )
                 announced = time.monotonic()
             elif arrived or worked:
                 self._receiver.announce(self._worth)

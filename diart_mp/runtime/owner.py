@@ -308,6 +308,6 @@ class Owner:
         if now - self._progress_at < _PROGRESS_S:
             return
         self._progress_at = now
-        self._control.tell_refusals()
+        self._control.tell_refusals(self._sender.refusals)
         for stream in self._streams.values():
             stream.report("progress", stream=stream.name, seconds=stream.seconds, duration=stream.duration)

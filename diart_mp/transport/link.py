@@ -25,9 +25,10 @@ from typing import Any
 import zmq
 
 from diart_mp.bundles import decode_all, encode_all
-from diart_mp.errors import ProtocolError, StageError
+from diart_mp.errors import ProtocolError, StageError, VersionError
 from diart_mp.messages import Message, decode_header, encode, integer, pack_control, shown, unpack_control
 from diart_mp.transport.security import OPEN, Open
+from diart_mp.transport.versions import Refusals
 
 MAX_MESSAGE_BYTES = 512 << 20  # of one frame; a window of 300 s at 384 kHz is 461 MB
 _RECONNECT_MS = 20
@@ -124,6 +125,7 @@ class Sender:
         guard: Open = OPEN,
     ) -> None:
         self._receiver = receiver
+        self.refusals = Refusals(stage)
         self.socket = make_socket(context, zmq.ROUTER)
         listen(self.socket, endpoint, guard)
         self._sender = (stage, epoch)
@@ -155,6 +157,9 @@ class Sender:
             identity, *frames = self.socket.recv_multipart()
             try:
                 self._on_room(identity, unpack_control(frames))
+            except VersionError as error:
+                self._refused += 1
+                self.refusals.add(_shown_name(identity), error)
             except ProtocolError:
                 self._refused += 1
         for shard in self._waiting:
@@ -189,7 +194,7 @@ class Sender:
             known.limit = max(known.limit, limit)
         else:
             known.limit = known.sent = 0
-            self._transmit(known, [pack_control("hello", **{"from": list(self._sender)})])
+            self._transmit(known, [pack_control("hello", **{"from": list(self._sender)}, host=self.refusals.host)])
 
     def _flush(self, shard: int) -> None:
         """Give what waits to those who have room, each the chunks that it gets at once; what cannot be sent waits again."""
@@ -258,9 +263,9 @@ class Receiver:
         guard: Open = OPEN,
     ) -> None:
         self._replica, self._epoch, self._capacity = replica, epoch, capacity
-        self._guard = guard
+        self._guard, self.refusals = guard, Refusals(stage)
         identity = identity_of(stage, replica, epoch)
-        self._links = [_Upstream(_connect(context, endpoint, identity, guard)) for endpoint in endpoints]
+        self._links = [_Upstream(_connect(context, each, identity, guard), each) for each in endpoints]
         self._waiting = 0
         self.received = 0
         self.refused = 0
@@ -304,6 +309,7 @@ class Receiver:
                 received=link.received,
                 limit=link.received + free,
                 bundles=True,
+                host=self.refusals.host,
                 **{"for": link.met},
             )
             try:
@@ -322,6 +328,10 @@ class Receiver:
             if header.get("kind") == "hello":
                 self._on_hello(link, header)
                 return
+        except VersionError as error:
+            self.refused += 1
+            self.refusals.add(f"the stage at {link.endpoint}", error)
+            return
         except ProtocolError:
             self.refused += 1
             return
@@ -344,8 +354,8 @@ class Receiver:
 class _Upstream:
     """One sender as its receiver sees it: its newest epoch, the one it has met, and chunks since they met."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self.socket = socket
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        self.socket, self.endpoint = socket, endpoint
         self.epoch = self.met = 0
         self.received = 0
         self.told = 0  # the last limit that was announced
@@ -367,6 +377,11 @@ class _Upstream:
     def doubt(self) -> None:
         if time.monotonic() - self.heard > _QUIET_S:
             self.met, self.received, self.heard = 0, 0, time.monotonic()
+
+
+def _shown_name(identity: bytes) -> str:
+    """Who a socket says it is, for people."""
+    return ascii(identity.rpartition(b"/")[0] or identity)[2:-1][:80]
 
 
 def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes, guard: Open) -> zmq.Socket[bytes]:
