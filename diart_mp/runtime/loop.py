@@ -26,9 +26,10 @@ from diart_mp.runtime.activity import Activity, activity_file
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.habits import Habits, check_shapes
+from diart_mp.runtime.inline import inline_of
 from diart_mp.runtime.order import RESTORE, StreamOrder, state_for
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
-from diart_mp.topology import Topology, leaves_host
+from diart_mp.topology import Topology
 from diart_mp.transport.link import Receiver, Sender, identity_of, make_socket
 from diart_mp.transport.ring import RingReader
 
@@ -78,7 +79,7 @@ class StageLoop:
         if after is not None:
             shards = after.replicas if topology.is_ordered(after.name) else 0
             endpoint = config.endpoint(replica)
-            inline = self._rings.inline if leaves_host(endpoint) else None
+            inline = inline_of(topology, stage.name, endpoint, self._rings)
             self._sender = Sender(
                 context,
                 endpoint,

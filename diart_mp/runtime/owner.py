@@ -22,8 +22,9 @@ from diart_mp.errors import AudioError, OutputError, ProtocolError
 from diart_mp.messages import Message
 from diart_mp.outputs.events import update_to_dict
 from diart_mp.runtime.control import StageControl
+from diart_mp.runtime.inline import inline_of
 from diart_mp.runtime.stream import OwnedStream
-from diart_mp.topology import Topology, leaves_host
+from diart_mp.topology import Topology
 from diart_mp.transport.link import Sender, listen, make_socket, readable
 from diart_mp.transport.ring import RingReader
 
@@ -55,7 +56,7 @@ class Owner:
         self._control = control
         self._last = topology.stages[-1].name
         endpoint = topology.stage(stage).bind
-        inline = RingReader().inline if leaves_host(endpoint) else None
+        inline = inline_of(topology, stage, endpoint, RingReader())
         self._sender = Sender(
             context,
             endpoint,

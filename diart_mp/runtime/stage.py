@@ -61,7 +61,10 @@ class Chunk:
         value = self._message.fields.get("audio")
         if isinstance(value, AudioRef):
             return self._rings.view(value)
-        return self._message.array("audio").astype(np.float32, copy=False)
+        samples = self._message.array("audio")
+        if samples.dtype == np.int16:  # PCM, from another host
+            return samples.astype(np.float32) / np.float32(32_768)
+        return samples.astype(np.float32, copy=False)
 
     def array(self, name: str) -> Array:
         """Field ``name`` as an array; ProtocolError if there is none."""
@@ -100,7 +103,8 @@ def windows(chunks: Sequence[Chunk]) -> NDArray[np.float32]:
     places = [window.__array_interface__["data"][0] for window in each]
     steps = {after - before for before, after in itertools.pairwise(places)}
     step = steps.pop()
-    same = all(window.base is each[0].base and window.strides == each[0].strides for window in each)
+    base = each[0].base  # None: each window owns its memory, and only by chance lies as far from the next as others do
+    same = base is not None and all(window.base is base and window.strides == each[0].strides for window in each)
     if steps or not same or len({len(window) for window in each}) > 1:
         return np.stack(each)
     return np.lib.stride_tricks.as_strided(each[0], (len(each), len(each[0])), (step, 4), writeable=False)
