@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import click
 from diart_mp.cli import options
 from diart_mp.cli.report import View, make_view
 from diart_mp.errors import UsageError
+from diart_mp.outputs.events import revision_from_dict
+from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.turns import Turn, Update
 
 _RATE = 16_000
@@ -49,8 +51,8 @@ def command(**values: Any) -> int:
     tls = _tls(values)
     name = source.name
     view = make_view(as_json=values["as_json"], quiet=values["quiet"], several=False)
-    writer = _writer(values, name)
-    follower = Follower(name, view, writer)
+    rttm = None if values["output"] is None else RttmFile(values["output"], name, force=values["force"])
+    follower = Follower(name, view, rttm)
     wishes = {key: values[key] for key in _WISHES if values[key] is not None}
     host = f"[{values['host']}]" if ":" in values["host"] else values["host"]
     url = f"{'wss' if tls else 'ws'}://{host}:{values['port']}/"
@@ -78,17 +80,21 @@ async def _stream(url: str, source: Any, follower: "Follower", arguments: dict[s
 class Follower:
     """Shows what the server says. A segment that grows is shown as an update with the piece by which it grew."""
 
-    def __init__(self, name: str, view: View, write: Callable[[Turn], None]) -> None:
-        self._name, self._view, self._write = name, view, write
+    def __init__(self, name: str, view: View, rttm: "RttmFile | None") -> None:
+        self._name, self._view = name, view
+        self._rttm = rttm
         self._ends: dict[int, int] = {}  # by segment that is not final: how far it was shown, samples
         self._pieces: list[Turn] = []
         self._until = self._seq = 0
+        self._known = RevisedTurns(_RATE)
 
     def __call__(self, message: dict[str, Any]) -> None:
         """One message of the server."""
         match message["type"]:
             case "segment":
                 self._segment(message)
+            case "revision":
+                self._revision(message)
             case "stats":
                 self._stats(message)
             case "warning":
@@ -99,6 +105,8 @@ class Follower:
                 self._view.note("connected again; the stream goes on")
             case "ended":
                 self._flush(self._until, None)
+                if self._rttm is not None and self._known.revised:
+                    self._rttm.replace(self._known.turns())
         self._view.refresh()
 
     def _segment(self, message: dict[str, Any]) -> None:
@@ -109,7 +117,8 @@ class Follower:
         self._ends[message["id"]] = max(end, shown)
         if message["final"]:
             del self._ends[message["id"]]
-            self._write(Turn(start, end, message["speaker"]))
+            if self._rttm is not None:
+                self._rttm.add(Turn(start, end, message["speaker"]))
 
     def _stats(self, message: dict[str, Any]) -> None:
         until = round(message["until"] * _RATE)
@@ -119,20 +128,36 @@ class Follower:
     def _flush(self, until: int, latency_ms: float | None) -> None:
         start, self._until = self._until, max(until, self._until)
         pieces, self._pieces = tuple(sorted(self._pieces)), []
-        self._view.update(Update(self._name, self._seq, start, self._until, _RATE, pieces, latency_ms))
+        self._tell(Update(self._name, self._seq, start, self._until, _RATE, pieces, latency_ms))
+
+    def _revision(self, message: dict[str, Any]) -> None:
+        self._flush(self._until, None)
+        revision = revision_from_dict(message, _RATE)
+        self._tell(Update(self._name, self._seq, self._until, self._until, _RATE, (), None, revision))
+
+    def _tell(self, update: Update) -> None:
+        self._view.update(update)
+        self._known.push(update)
         self._seq += 1
 
 
-def _writer(values: dict[str, Any], name: str) -> Callable[[Turn], None]:
-    """What writes a final turn to the file that was asked for."""
-    if values["output"] is None:
-        return lambda _: None
-    from diart_mp.outputs.formats import Rttm
-    from diart_mp.outputs.lines import LineFile
+class RttmFile:
+    """The file that was asked for: final turns as they come, and all of them again at the end if they were revised."""
 
-    rttm, file = Rttm(name, _RATE, recorded=True), LineFile(values["output"], replace=values["force"])
-    file.start(rttm.header)
-    return lambda turn: file.append(rttm.turn(turn))
+    def __init__(self, path: Path, name: str, *, force: bool) -> None:
+        from diart_mp.outputs.formats import Rttm
+        from diart_mp.outputs.lines import LineFile
+
+        self._rttm, self._file = Rttm(name, _RATE, recorded=True), LineFile(path, replace=force)
+        self._file.start(self._rttm.header)
+
+    def add(self, turn: Turn) -> None:
+        """The next final turn."""
+        self._file.append(self._rttm.turn(turn))
+
+    def replace(self, turns: Iterable[Turn]) -> None:
+        """These are the turns after all."""
+        self._file.replace(self._rttm.header + "".join(map(self._rttm.turn, turns)))
 
 
 def _source(values: dict[str, Any]) -> Any:

@@ -82,11 +82,12 @@ def update_from_dict(data: object, *, rate: int) -> Update:
         rate=rate,
         turns=tuple(_turn(turn, rate) for turn in turns),
         latency_ms=None if latency is None else _number(data, "latency_ms"),
-        revision=None if revision is None else _revision(revision, rate),
+        revision=None if revision is None else revision_from_dict(revision, rate),
     )
 
 
-def _revision(data: object, rate: int) -> Revision:
+def revision_from_dict(data: object, rate: int) -> Revision:
+    """The revision that ``revision_to_dict`` was given; ProtocolError where it is not of that form."""
     if not isinstance(data, dict):
         msg = f"the revision of an update must be a JSON object, got {type(data).__name__}"
         raise ProtocolError(msg)

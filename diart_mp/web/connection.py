@@ -125,7 +125,7 @@ class Connection:
         if "resume_token" in message:
             resume = Resume.parse(message)
             session = await self._sessions.resume(resume, self._grant)
-            missed = [*session.segments.finals(resume.finals), *session.segments.partials()]
+            missed = [*session.segments.finals(resume.finals), *session.segments.partials(), *session.revised()]
             return session, self._started(session, resume.token, missed, resumed=True)
         gateway = self._config
         session, token = await self._sessions.begin(Start.parse(message, gateway.settings), self._grant)

@@ -17,7 +17,13 @@ _TYPES = {
     "css": "text/css; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_PAGES = {"/": "index.html", "/page.js": "page.js", "/timeline.js": "timeline.js", "/recorder.js": "recorder.js"}
+_PAGES = {
+    "/": "index.html",
+    "/page.js": "page.js",
+    "/timeline.js": "timeline.js",
+    "/known.js": "known.js",
+    "/recorder.js": "recorder.js",
+}
 _PAGES |= {"/formats.js": "formats.js", "/page.css": "page.css", "/favicon.svg": "favicon.svg"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; "

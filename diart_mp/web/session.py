@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from diart_mp.errors import DiartMpError
-from diart_mp.outputs.events import update_from_dict
+from diart_mp.outputs.events import revision_to_dict, update_from_dict
+from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime.hosted import HostedOwner
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.topology import Topology
-from diart_mp.turns import Update
+from diart_mp.turns import Revision, Update
 from diart_mp.web.audio import ClientAudio
 from diart_mp.web.metrics import Metrics
 from diart_mp.web.protocol import INTERNAL, POLICY, ClientError, Code, Start
@@ -95,6 +96,7 @@ class Session:
         self._opened: asyncio.Future[int] = self._loop.create_future()
         self._listener: Listener | None = None
         self.segments = Segments(ticket.start.settings.rate)
+        self._known, self._until = RevisedTurns(ticket.start.settings.rate), 0  # of the loop's thread
         self.acked = 0
         self.audio_s = 0.0
         self.finished = False
@@ -175,8 +177,24 @@ class Session:
         if self._listener is not None:
             self._listener.drop(error)
 
+    def revised(self) -> list[dict[str, Any]]:
+        """For a client that comes back: all that is known better by now, as one revision; nothing if nothing is."""
+        if not self._known.revised:
+            return []
+        return [self._revision(Revision(0, self._until, tuple(self._known.turns())))]
+
+    def _revision(self, revision: Revision) -> dict[str, Any]:
+        return {"type": "revision", **revision_to_dict(revision, self.start.settings.rate)}
+
+    def _fold(self, update: Update) -> None:
+        self._known.push(update)
+        self._until = max(self._until, update.end)
+
     def _on_result(self, update: Update) -> None:
         self._tell_segments(self.segments.push(update))
+        self._fold(update)
+        if update.revision is not None:
+            self._post(self._revision(update.revision))
         self._metrics.on_update(update, live=self.start.live)
         rate = self.start.settings.rate
         self._post({"type": "stats", "until": round(update.end / rate, 3), "latency_ms": update.latency_ms})
@@ -252,6 +270,7 @@ class Session:
     def _on_opened(self, said: list[Update], captured: int) -> None:
         for update in said:  # of an earlier process: nobody is attached yet
             self.segments.push(update)
+            self._fold(update)
         self._opened.set_result(captured)
 
     def _discard(self) -> None:

@@ -75,6 +75,22 @@ def test_a_dropped_file_a_name_and_downloads(page: Page, recordings: list[Record
     assert {turn["name"] for turn in saved["turns"] if turn["speaker"] == speaker} == {"Ada L"}
 
 
+def test_a_file_whose_turns_are_revised(recordings: list[Recording], tmp_path: Path) -> None:
+    settings = Settings(start="early", clustering="adaptive")
+    files = run(recordings[0].path, tmp_path / "out", models=TONE_MODELS, settings=settings).files
+    with serving(settings) as server, chromium(tmp_path, recordings[0].path) as page:
+        page.open(f"http://localhost:{server.port}/")
+        page.drop(recordings[0].path)
+        page.until("document.getElementById('state').textContent === 'Done'")
+        page.click("[data-format=rttm]")
+        shown = [line.split() for line in page.downloaded("talk0.rttm").splitlines()]
+        assert page.errors == []
+    written = [line.split() for line in files["talk0.rttm"].decode().splitlines()]
+    assert [(fields[7], fields[4]) for fields in shown] == [(fields[7], fields[4]) for fields in written]
+    # a browser rounds halves up, Python to the even digit
+    assert [float(fields[3]) for fields in shown] == pytest.approx([float(fields[3]) for fields in written], abs=0.0011)
+
+
 def test_both_themes_and_no_serious_obstacle(page: Page, recordings: list[Recording], tmp_path: Path) -> None:
     if not AXE.exists():
         pytest.skip(f"no axe-core at {AXE} (npm install --prefix .venv/axe axe-core)")

@@ -1,6 +1,7 @@
 // The page: a source, a connection that speaks diart-mp.v1 and comes back by itself, and what is shown of it.
 import { COLOURS, Timeline, clock } from "./timeline.js";
 import { formats } from "./formats.js";
+import { Known } from "./known.js";
 
 const PROTOCOL = "diart-mp.v1";
 const RETRY_MS = [200, 500, 1000, 2000];
@@ -14,7 +15,7 @@ let stream = null;
 class Stream {
   constructor(name, rate, pace) {
     Object.assign(this, { name, rate, pace, blocks: [], first: 0, end: 0, position: 0, ended: false, over: false });
-    Object.assign(this, { segments: new Map(), finals: 0, token: "", until: 0, speakers: new Map(), attempts: 0, since: Date.now() });
+    Object.assign(this, { segments: new Map(), known: new Known(), finals: 0, token: "", until: 0, speakers: new Map(), attempts: 0, since: Date.now() });
     this.connect();
   }
 
@@ -87,6 +88,9 @@ class Stream {
       while (this.blocks.length && this.first + this.blocks[0].length < message.samples - KEPT_S * this.rate) this.first += this.blocks.shift().length;
     } else if (message.type === "segment") {
       this.take(message);
+    } else if (message.type === "revision") {
+      this.known.revise(message, [...this.segments.values()]);
+      for (const { speaker } of message.turns) if (!this.speakers.has(speaker)) addSpeaker(this, speaker);
     } else if (message.type === "stats") {
       this.until = message.until;
       find("latency").textContent = this.pace === "live" && message.latency_ms !== null ? `${Math.round(message.latency_ms)} ms` : "–";
@@ -118,8 +122,7 @@ class Stream {
   }
 
   turns() {
-    const found = [...this.segments.values()].map((each) => ({ ...each, name: this.speakers.get(each.speaker) }));
-    return found.sort((a, b) => a.start - b.start || a.end - b.end);
+    return this.known.turns([...this.segments.values()]).map((each) => ({ ...each, name: this.speakers.get(each.speaker) }));
   }
 }
 
