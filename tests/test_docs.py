@@ -29,7 +29,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> Iterator[list[str]]:
     """The ``diart-mp`` commands that a page shows, in code blocks and in indented lines, without their comments."""
-    indented = re.findall(r"^    (diart-mp .*)$", page.read_text(), flags=re.MULTILINE)
+    indented = re.findall(r"^ {4,}(diart-mp .*)$", page.read_text(), flags=re.MULTILINE)
     for line in [*"".join(blocks(page, "bash")).splitlines(), *indented]:
         yield shlex.split(line, comments=True)
 
@@ -47,6 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(folder / "c.mp3", samples, rate)
     soundfile.write(folder / "ann.wav", 0.3 * np.sin(2 * np.pi * PITCHES[0] * np.arange(6 * RATE) / RATE), RATE)
     EnrolledSpeakers(embedding=TONE_MODELS.embedding).add("Bo", np.ones((1, len(PITCHES)))).save(folder / "team.json")
+    turns = conversation(folder / "talk.wav", seconds=6.0, seed=1)
+    rows = [f"SPEAKER talk 1 {start:.3f} {end - start:.3f} <NA> <NA> s{who} <NA> <NA>\n" for start, end, who in turns]
+    (folder / "talk.rttm").write_text("".join(rows))
     (folder / "my_stages.py").write_text(blocks(ROOT / "docs" / "own_stage.md", "python")[0])
     (folder / "my_models.py").write_text(blocks(ROOT / "docs" / "models.md", "python")[0])
     words, activity = blocks(ROOT / "docs" / "optional_stages.md", "python")
@@ -81,6 +84,39 @@ def test_pages_show_commands_and_there_is_no_dead_link() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+PROGRAMS = [
+    (page, number)
+    for page in ("own_stage.md", "blocks.md", "migration.md", "optional_stages.md", "models.md")
+    for number in range(len(blocks(ROOT / "docs" / page, "python")))
+]
+
+
+@pytest.mark.parametrize(("page", "number"), PROGRAMS)
+def test_python_of_a_page_runs(page: str, number: int, folder: Path) -> None:
+    (folder / "program.py").write_text(blocks(ROOT / "docs" / page, "python")[number])
+    done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert bool(done.stdout) == ("print(" in (folder / "program.py").read_text())
+
+
+def test_tests_that_stand_behind_the_migration_page_are_there() -> None:
+    text = (ROOT / "docs" / "migration.md").read_text()
+    named = re.findall(r"\| \[(test_\w+)\]\(\.\./(tests/\S+\.py)\) \|$", text, flags=re.MULTILINE)
+    rows = [
+        line
+        for line in text.partition("## Left out")[0].splitlines()
+        if line.startswith("| ") and "| here |" not in line
+    ]
+    assert len(named) == len(rows) > 50
+    for function, file in named:
+        assert f"def {function}(" in (ROOT / file).read_text(), (function, file)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    listed = re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
 
 
 def test_microphone_command_of_the_readme(folder: Path, virtual_microphone: VirtualMicrophone) -> None:
