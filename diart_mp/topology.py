@@ -163,7 +163,7 @@ class Topology:
     ``directory`` holds its sockets and journals, ``control`` is the supervisor's socket. A stage counts as hung when it gives no
     sign of life for ``silence_s`` (stopped, or deadlocked), or works on one batch for ``stuck_s``; a hung stage is replaced.
     With ``keys``, a folder, TCP links are encrypted (``diart_mp.keys``); without, endpoints other than loopback ones must be allowed by
-    ``insecure = true``.
+    ``insecure = true``. With ``anywhere``, TCP ports are opened on all interfaces, so endpoints may be names that only others know.
     A file that somebody writes for several hosts leaves ``run``, ``directory`` and the endpoints that stay on the host of
     ``diart-mp run`` empty (a plan); each process fills in its own. Stages elsewhere report to ``report``.
     """
@@ -176,6 +176,7 @@ class Topology:
     report: str = ""
     home: str = "home"
     keys: str = ""
+    anywhere: bool = False
     max_in_flight: int = 32
     silence_s: float = 5.0
     stuck_s: float = 60.0

@@ -64,9 +64,8 @@ def readable(socket: zmq.Socket[bytes]) -> bool:
 
 def listen(socket: zmq.Socket[bytes], endpoint: str, guard: Open = OPEN) -> None:
     """Bind ``socket``, guarded; StageError if that cannot be."""
-    guard.listening(socket, endpoint)
     try:
-        socket.bind(endpoint)
+        socket.bind(guard.listening(socket, endpoint))
     except zmq.ZMQError as error:
         socket.close()
         reason = zmq.strerror(error.errno or 0)

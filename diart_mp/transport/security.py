@@ -37,10 +37,14 @@ _MOST_NOTES = 20
 
 
 class Open:
-    """No keys: sockets stay as they are."""
+    """No keys: sockets stay as they are. ``anywhere``: TCP ports are opened on all interfaces, whatever name others reach them by."""
 
-    def listening(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        """Prepare a socket that is about to listen at ``endpoint``."""
+    def __init__(self, *, anywhere: bool = False) -> None:
+        self._anywhere = anywhere
+
+    def listening(self, socket: zmq.Socket[bytes], endpoint: str) -> str:
+        """Prepare a socket that is about to listen for those who connect to ``endpoint``; where to bind it."""
+        return f"tcp://*:{endpoint.rpartition(':')[2]}" if self._anywhere and leaves_host(endpoint) else endpoint
 
     def connecting(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Prepare a socket that is about to connect to ``endpoint``; OutputError if who listens there is not known."""
@@ -66,14 +70,18 @@ OPEN = Open()
 def guard_of(topology: Topology, place: str, context: Context) -> Open:
     """What guards the links of a process at ``place``; errors where it has no key. To be closed before the context."""
     if not topology.keys:
-        return OPEN
-    return Curve(Path(topology.keys), place, endpoints_by_place(topology), context)
+        return Open(anywhere=topology.anywhere)
+    where = endpoints_by_place(topology)
+    return Curve(Path(topology.keys), place, where, context, anywhere=topology.anywhere)
 
 
 class Curve(Open):
     """CURVE for all TCP links of one process. ``places``: endpoint -> name of the key of who listens there."""
 
-    def __init__(self, folder: Path, place: str, places: Mapping[str, str], context: Context) -> None:
+    def __init__(
+        self, folder: Path, place: str, places: Mapping[str, str], context: Context, *, anywhere: bool = False
+    ) -> None:
+        super().__init__(anywhere=anywhere)
         self._folder, self._places, self._context = folder, places, context
         self._key = own_key(folder, place)
         self._known: frozenset[bytes] = frozenset()
@@ -100,10 +108,10 @@ class Curve(Open):
         self._thread = threading.Thread(target=self._run, name="guard of links", daemon=True)
         self._thread.start()
 
-    def listening(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+    def listening(self, socket: zmq.Socket[bytes], endpoint: str) -> str:
         """See ``Open.listening``."""
         if not leaves_host(endpoint):
-            return
+            return endpoint
         socket.curve_server = True
         socket.curve_secretkey = self._key.secret.encode()
         socket.zap_domain = _DOMAIN
@@ -111,6 +119,7 @@ class Curve(Open):
         socket.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
         socket.set(zmq.BACKLOG, _BACKLOG)
         self._watch(socket, "", zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        return super().listening(socket, endpoint)
 
     def connecting(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """See ``Open.connecting``."""
