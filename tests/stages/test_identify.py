@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from diart_mp.cli import options
 from diart_mp.config import Settings
+from diart_mp.errors import UsageError
 from diart_mp.runtime.chain import compose, with_options
-from diart_mp.runtime.local import default_stages
+from diart_mp.runtime.local import Models, default_stages
 from diart_mp.speakers import EnrolledSpeakers
 from diart_mp.testing import check_stage, chunks
 from diart_mp.topology import StageConfig
@@ -104,13 +106,13 @@ def test_names_are_right_and_survive_kills(clustering: str, folder: Path, tmp_pa
 
 
 def test_run_takes_the_file_and_refuses_one_of_another_model(folder: Path) -> None:
-    recording = hum(folder / "talk.wav", PITCHES[2])
-    command = [str(PROGRAM), "run", recording, "--speakers", str(folder / "speakers.json")]
-    done = subprocess.run([*command, *MODELS], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert {line.split()[-1] for line in done.stdout.splitlines()} == {"Bo"}, done.stdout + done.stderr
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert refused.returncode == 2
-    assert "numbers of different models cannot be compared" in refused.stderr
+    values = dict.fromkeys(("chain", "insert", "replacing", "stage_options"), ())
+    named = {**values, "speakers": folder / "speakers.json"}
+    stages = options.stages(named, TONE_MODELS)
+    assert [stage.name for stage in stages][-2:] == ["clustering", "identify"]
+    assert stages[-1].options == {"speakers": str(folder / "speakers.json")}
+    with pytest.raises(UsageError, match="numbers of different models cannot be compared"):
+        options.stages(named, Models())
 
 
 def test_conformance(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Words with speakers, from a server with OpenAI's interface that the test runs and from a model object that it makes."""
 
+import importlib
 import io
 import itertools
 import json
@@ -15,12 +16,15 @@ import soundfile
 
 from diart_mp.config import Settings
 from diart_mp.errors import ModelError
+from diart_mp.messages import Plain
 from diart_mp.models.base import FloatArray
 from diart_mp.models.transcribe import OpenAiTranscriber, WhisperTranscriber, Word, load_transcriber
-from diart_mp.runtime.chain import compose, with_options
+from diart_mp.runtime.chain import compose, make_stage, with_options
 from diart_mp.runtime.local import default_stages
+from diart_mp.runtime.stage import Chunk
 from diart_mp.testing import check_stage, chunks
 from diart_mp.topology import StageConfig
+from diart_mp.transport.ring import RingReader
 from tests.fakes import PITCHES, RATE, TONE_MODELS, conversation
 from tests.pipeline_runs import Kill, Run, run
 
@@ -133,11 +137,15 @@ def test_words_have_their_speakers_and_survive_kills(
 
 
 def test_endpoint_that_fails_costs_the_words_alone(endpoint: tuple[str, list[dict[str, str]]], tmp_path: Path) -> None:
-    audio = tmp_path / "hum.wav"
-    conversation(audio, seconds=6.0, seed=3)
-    done = transcribed(audio, tmp_path / "bad", [f"transcribe.url={endpoint[0]}/nowhere"])
-    assert done.files["hum.rttm"]
-    lines = lines_of(tmp_path / "bad")
+    options = {"url": f"{endpoint[0]}/nowhere", "folder": str(tmp_path / "words")}
+    kind = importlib.import_module(
+        "diart_mp.stages.transcribe"
+    ).Transcribe  # this folder lies elsewhere in the checkout
+    stage = make_stage(StageConfig(name="transcribe", keyed=True, model="", options=options), kind)
+    stage.open()
+    given = [stage.process([Chunk(message, RingReader())])[0] for message in chunks(count=30, stream="hum")]
+    assert all(fields["words"] == Plain([]) for fields in given)
+    lines = lines_of(tmp_path)
     assert lines
     assert all('answered 404: {"error": "no such path"}' in str(line["error"]) for line in lines)
 
