@@ -108,8 +108,8 @@ class Server:
 
     def files(self) -> list[str]:
         """Rings and files of its clients' streams."""
-        topology = next(word for word in self.processes["gateway"].cmdline() if word.endswith(".toml"))
-        folder = Path(topology).parent
+        bound = [each.laddr for each in self.processes["supervisor"].net_connections("unix") if each.laddr]
+        folder = Path(bound[0]).parent
         rings = [path.name for path in ring_directory().glob(f"{PREFIX}{folder.name}-*")]
         kinds = {".journal", ".checkpoint", ".session", ".new"}
         files = [path.name for path in folder.iterdir() if path.suffix in kinds]

@@ -17,7 +17,17 @@ from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.turns import Turn, Update
 
 _RATE = 16_000
-_WISHES = ("latency", "step", "duration", "tau_active", "rho_update", "delta_new", "max_speakers", "start")
+_WISHES = (
+    "latency",
+    "step",
+    "duration",
+    "tau_active",
+    "rho_update",
+    "delta_new",
+    "max_speakers",
+    "clustering",
+    "start",
+)
 
 
 @click.command()
@@ -40,6 +50,7 @@ _WISHES = ("latency", "step", "duration", "tau_active", "rho_update", "delta_new
 @click.option("--rho-update", type=float)
 @click.option("--delta-new", type=float)
 @click.option("--max-speakers", type=int)
+@click.option("--clustering", type=click.Choice(["exact", "adaptive"]))
 @click.option("--start", type=click.Choice(["early", "exact"]))
 def command(**values: Any) -> int:
     """Stream SOURCE (an audio file) to a gateway, at the pace of the clock, as if it were spoken now.

@@ -6,7 +6,7 @@ revisions follow from the updates alone: folding a journal again gives the same.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Segments:
         self.count = 0
 
     def push(self, update: Update) -> list[dict[str, Any]]:
-        """The messages that an update makes: final segments, then those that began or moved."""
+        """The messages that an update makes: final segments, then those that began or moved, with beginnings and ends of speech."""
         said = self._finish(self._stitcher.push(update))
         return said + self._follow(self._stitcher.open_turns())
 
@@ -62,7 +62,8 @@ class Segments:
             message["index"] = self.count
             self.count += 1
             self._finals.append(message)
-            said.append(message)
+            said += [] if known.rev else [_speaker("start", message)]
+            said += [message, _speaker("end", message)]
         return said
 
     def _follow(self, turns: Iterable[Turn]) -> list[dict[str, Any]]:
@@ -71,11 +72,14 @@ class Segments:
             known = self._take(turn)
             if known.turn != turn or known.rev == 0:
                 known.turn, known.rev = turn, known.rev + 1
-                said.append(self._message(known.id, turn, known.rev, final=False))
+                message = self._message(known.id, turn, known.rev, final=False)
+                said += [_speaker("start", message), message] if known.rev == 1 else [message]
             still.append(known)
-        gone = [self._retracted(each) for each in self._open]
+        for gone in self._open:
+            message = self._retracted(gone)
+            said += [message, _speaker("end", message)]
         self._open = still
-        return said + gone
+        return said
 
     def _take(self, turn: Turn) -> _Open:
         """The open segment that has become ``turn``, or a new one."""
@@ -100,3 +104,8 @@ class Segments:
             "final": final,
             "rev": rev,
         }
+
+
+def _speaker(what: str, segment: Mapping[str, Any]) -> dict[str, Any]:
+    """``speaker_start`` or ``speaker_end``, for those who want nothing else."""
+    return {"type": f"speaker_{what}", "id": segment["id"], "time": segment[what], "speaker": segment["speaker"]}

@@ -204,7 +204,7 @@ class Session:
     def _tell_segments(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:
             self._post(message)
-        self._metrics.segments.inc(sum(message["final"] for message in messages))
+        self._metrics.segments.inc(sum(message.get("final", False) for message in messages))
 
     def _acknowledge(self, samples: int) -> None:
         frames = self.audio.frame_of(samples)

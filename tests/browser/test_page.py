@@ -83,12 +83,8 @@ def test_a_file_whose_turns_are_revised(recordings: list[Recording], tmp_path: P
         page.drop(recordings[0].path)
         page.until("document.getElementById('state').textContent === 'Done'")
         page.click("[data-format=rttm]")
-        shown = [line.split() for line in page.downloaded("talk0.rttm").splitlines()]
+        assert page.downloaded("talk0.rttm") == files["talk0.rttm"].decode()
         assert page.errors == []
-    written = [line.split() for line in files["talk0.rttm"].decode().splitlines()]
-    assert [(fields[7], fields[4]) for fields in shown] == [(fields[7], fields[4]) for fields in written]
-    # a browser rounds halves up, Python to the even digit
-    assert [float(fields[3]) for fields in shown] == pytest.approx([float(fields[3]) for fields in written], abs=0.0011)
 
 
 def test_both_themes_and_no_serious_obstacle(page: Page, recordings: list[Recording], tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ def test_segments_grow_under_one_id_until_they_are_final(server: Serving, record
         assert len({message["speaker"] for message in each}) == 1
 
 
+def test_beginnings_and_ends_of_speech_are_told(server: Serving, recordings: list[Recording]) -> None:
+    said = stream(server, recordings[0]).said
+    finals = {each["id"]: each for each in said if each["type"] == "segment" and each["final"]}
+    for kind, key in (("speaker_start", "start"), ("speaker_end", "end")):
+        told = {each["id"]: (each["time"], each["speaker"]) for each in said if each["type"] == kind}
+        assert told == {number: (each[key], each["speaker"]) for number, each in finals.items()}
+    kinds = [each["type"] for each in said if each.get("id") == 0]
+    assert (kinds[0], kinds[-1], set(kinds[1:-1])) == ("speaker_start", "speaker_end", {"segment"})
+
+
 @pytest.mark.parametrize(("encoding", "scale"), [("pcm_s16le", 1), ("pcm_f32le", 2**-15)])
 def test_encodings_and_channels(server: Serving, recordings: list[Recording], encoding: str, scale: float) -> None:
     samples = (recordings[1].samples * scale).astype("<i2" if scale == 1 else "<f4")

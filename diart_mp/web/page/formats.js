@@ -1,6 +1,12 @@
 // Turns as files, in the forms that the command line writes.
 const label = (name) => name.trim().replace(/\s+/g, "_") || "speaker";
 
+// Three digits as the command line has them: of two that are as near, the even one (only odd sixteenths lie between two).
+function fixed(seconds) {
+  const between = (seconds * 16) % 2 === 1;
+  return (between && Math.floor(seconds * 1000) % 2 === 0 ? seconds - 0.0001 : seconds).toFixed(3);
+}
+
 function cueTime(seconds) {
   const ms = Math.round(seconds * 1000);
   const two = (value) => String(value).padStart(2, "0");
@@ -10,7 +16,7 @@ function cueTime(seconds) {
 
 export const formats = {
   rttm: (turns, name) =>
-    turns.map((turn) => `SPEAKER ${label(name)} 1 ${turn.start.toFixed(3)} ${(turn.end - turn.start).toFixed(3)} <NA> <NA> ${label(turn.name)} <NA> <NA>\n`).join(""),
+    turns.map((turn) => `SPEAKER ${label(name)} 1 ${fixed(turn.start)} ${fixed(turn.end - turn.start)} <NA> <NA> ${label(turn.name)} <NA> <NA>\n`).join(""),
   srt: (turns) =>
     turns.map((turn, index) => `${index + 1}\n${cueTime(turn.start)} --> ${cueTime(turn.end)}\n${turn.name}\n\n`).join(""),
   json: (turns, name) =>

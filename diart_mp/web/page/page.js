@@ -89,8 +89,7 @@ class Stream {
     } else if (message.type === "segment") {
       this.take(message);
     } else if (message.type === "revision") {
-      this.known.revise(message, [...this.segments.values()]);
-      for (const { speaker } of message.turns) if (!this.speakers.has(speaker)) addSpeaker(this, speaker);
+      this.revise(message);
     } else if (message.type === "stats") {
       this.until = message.until;
       find("latency").textContent = this.pace === "live" && message.latency_ms !== null ? `${Math.round(message.latency_ms)} ms` : "–";
@@ -111,7 +110,25 @@ class Stream {
     if (message.retracted) this.segments.delete(message.id);
     else this.segments.set(message.id, message);
     if (message.final) this.finals = message.index + 1;
-    if (!this.speakers.has(message.speaker)) addSpeaker(this, message.speaker);
+    this.meet(message.speaker);
+  }
+
+  revise(message) {
+    const given = new Map([...this.speakers].filter(([speaker, name]) => name !== speaker)); // names that people typed
+    this.known.revise(message, [...this.segments.values()]);
+    for (const { speaker } of message.turns) this.meet(speaker);
+    const renamed = Object.entries(message.renamed);
+    for (const [before, now] of renamed) {
+      this.meet(now);
+      if (given.has(before)) call(this, now, given.get(before));
+      else if (now in message.renamed) call(this, now, now);
+    }
+    const names = new Set(Object.values(message.renamed));
+    for (const [before] of renamed) if (!names.has(before) && this.speakers.has(before)) call(this, before, before);
+  }
+
+  meet(speaker) {
+    if (!this.speakers.has(speaker)) addSpeaker(this, speaker);
   }
 
   fail(text) {
@@ -138,6 +155,7 @@ function addSpeaker(owner, speaker) {
   swatch.append(square);
   const input = document.createElement("input");
   input.value = speaker;
+  input.dataset.speaker = speaker;
   input.setAttribute("aria-label", `Name of ${speaker}`);
   input.addEventListener("input", () => {
     owner.speakers.set(speaker, input.value.trim() || speaker);
@@ -146,6 +164,11 @@ function addSpeaker(owner, speaker) {
   item.append(swatch, input);
   find("speakers").append(item);
   find("nobody").hidden = true;
+}
+
+function call(owner, speaker, name) {
+  owner.speakers.set(speaker, name);
+  find("speakers").querySelector(`[data-speaker=${CSS.escape(speaker)}]`).value = name;
 }
 
 function show() {
