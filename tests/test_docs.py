@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SHOWN = list({shlex.join(command): (page.name, command) for page in PAGES for command in commands(page)}.values())
 # Without an end, or in need of a microphone.
-ELSEWHERE = ("--mic", "devices", "top", "stage", "serve", "client", "--find-capacity")
+ELSEWHERE = ("--mic", "devices", "top", "stage", "serve", "client", "--find-capacity", "--topology")
 
 
 @pytest.mark.parametrize(("page", "command"), [each for each in SHOWN if not set(each[1]) & set(ELSEWHERE)])
@@ -139,11 +139,13 @@ def test_devices_are_listed(virtual_microphone: VirtualMicrophone) -> None:
 
 def test_topology_of_the_docs_is_one(tmp_path: Path) -> None:
     file = tmp_path / "pipeline.toml"
-    file.write_text(blocks(ROOT / "docs" / "stages.md", "toml")[0])
+    whole, replica = blocks(ROOT / "docs" / "hosts.md", "toml")
+    file.write_text(whole)
     topology = Topology.read(file)
     assert [stage.name for stage in topology.stages] == ["capture", "segmentation", "embedding", "clustering"]
-    assert topology.job is not None
-    assert topology.job.settings.latency == 16_000
+    assert [stage.place for stage in topology.stages] == ["", "gpu", "gpu", ""]
+    file.write_text(whole.replace('[[stage]]\nname = "embedding"', f'{replica}\n[[stage]]\nname = "embedding"'))
+    assert Topology.read(file).stage("segmentation").device_of(0) == "cuda:0"
 
 
 def test_makefile_has_the_commands_that_pages_name() -> None:
