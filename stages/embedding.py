@@ -1,5 +1,6 @@
 """The embedding stage: one voice print per active local speaker of a window. Runs as the process of that name."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,6 +27,9 @@ class Embedding(Stage):
 
     def __init__(self, config: StageConfig) -> None:
         self._config = config
+        self._last: Chunk | None = None  # of the only stream, while there is no other
+        self._stream = ""  # of the chunk before
+        self._needed = 0  # samples of the next window that have to be there before there is something to do
 
     def open(self) -> None:
         """Load the model."""
@@ -39,6 +43,7 @@ class Embedding(Stage):
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """A batch, in one pass for each kind of clustering that its streams have."""
+        self._listen(chunks)
         results: list[Mapping[str, FieldValue]] = [{}] * len(chunks)
         for embed, kind in ((self._weighted, "exact"), (self._clean, "adaptive")):
             places = [place for place, chunk in enumerate(chunks) if chunk.settings.clustering == kind]
@@ -48,6 +53,29 @@ class Embedding(Stage):
             for place, each in zip(places, normalize_embeddings(embeddings), strict=True):
                 results[place] = {"embeddings": each}
         return results
+
+    def idle(self) -> float:
+        """A window's audio is there before its last sample: what needs no more is computed now, of a live stream that is alone.
+
+        With several streams there is always something to do, and doing it in larger batches is worth more.
+        """
+        begun = None if self._last is None else self._last.begun_window()
+        if self._last is None or begun is None:
+            return math.inf
+        settings = self._last.settings
+        if len(begun) >= self._needed:
+            self._needed = self._model.prepare(begun, settings.duration)
+            if not self._needed:
+                self._last = None
+                return math.inf
+        return (self._needed - len(begun)) / settings.rate
+
+    def _listen(self, chunks: Sequence[Chunk]) -> None:
+        """Remember the chunk whose successor comes next, if all is of one stream at this model's rate."""
+        chunk, alone = chunks[-1], {each.stream for each in chunks} | {self._stream} == {chunks[-1].stream}
+        settings, self._stream = chunk.settings, chunk.stream
+        fits = settings.rate == self._model.sample_rate and settings.clustering == "exact"
+        self._last, self._needed = (chunk if alone and fits else None), 0
 
     def _weighted(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Each speaker weighted by when he alone talks (paper, section 2.2)."""

@@ -67,6 +67,13 @@ class EmbeddingModel(ABC):
 
         """
 
+    def prepare(self, begun: FloatArray, samples: int) -> int:
+        """Work ahead on a window of ``samples`` samples of which (samples so far,) are there; the numbers stay the same.
+
+        Returns how many of its samples have to be there before more can be done; 0: nothing more, as here by default.
+        """
+        return 0
+
 
 class EndToEndModel(ABC):
     """Speaker activity with identity, from one model: it stands for segmentation, embedding and clustering together.

@@ -130,8 +130,8 @@ def grid_starts(samples: int) -> list[int]:
     return list(range(_GRID_START, last + 1, _GRID)) or partial_starts(samples)
 
 
-class GridEncoder:
-    """An encoder that remembers the partials that it has encoded, by their audio; those that reach beyond it never."""
+class RememberingEncoder:
+    """An encoder that remembers the partials that it has encoded, by their audio; those that reach beyond its end never."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -159,10 +159,16 @@ class GridEncoder:
 
 def _partial_key(start: int, prints: Sequence[Print]) -> Hashable:
     """Of the audio of one partial: where it begins in which pieces; None where it reaches beyond them."""
-    begin, end = start * HOP - FFT // 2, (start + PARTIAL - 1) * HOP + FFT // 2
-    if begin < 0 or end > len(prints) * PIECE:
+    begin, end = start * HOP - FFT // 2, partial_end(start)
+    if end > len(prints) * PIECE:
         return None
-    return (begin % PIECE, *prints[begin // PIECE : -(-end // PIECE)])
+    within = begin % PIECE if begin >= 0 else begin  # below 0: with silence before it
+    return (within, *prints[max(0, begin // PIECE) : -(-end // PIECE)])
+
+
+def partial_end(start: int) -> int:
+    """Samples of a chunk that a partial needs which begins at mel frame ``start``."""
+    return (start + PARTIAL - 1) * HOP + FFT // 2
 
 
 def partial_weights(weights: FloatArray, samples: int, starts: Sequence[int] | None = None) -> NDArray[np.float64]:
@@ -199,8 +205,9 @@ class BuiltinEmbedding(SplitEmbeddingModel):
     dimension = DIMENSION
 
     def __init__(self, encoder: Encoder, *, reproducible: bool = False, grid: bool = False) -> None:
+        self._remembering = RememberingEncoder(encoder)
         shared = grid and encoder.batch_invariant and not reproducible
-        self._encoder: Encoder = GridEncoder(encoder) if shared else encoder
+        self._encoder: Encoder = self._remembering if shared else encoder
         self._starts = grid_starts if grid else partial_starts
         self._one_by_one = reproducible or not encoder.batch_invariant
 
@@ -220,6 +227,20 @@ class BuiltinEmbedding(SplitEmbeddingModel):
                 result[plan.chunk] = pool(rows[:count], plan.weights[plan.needed], active[plan.chunk])
                 rows = rows[count:]
         return result
+
+    def prepare(self, begun: FloatArray, samples: int) -> int:
+        """See the base class."""
+        if self._one_by_one:
+            return 0
+        self._encoder = self._remembering
+        starts = self._starts(samples)
+        there = len(begun) // PIECE * PIECE  # audio is remembered by whole pieces
+        ready = [start for start in starts if partial_end(start) <= there]
+        if ready:
+            self._remembering([begun], [ready])
+        missing = min((partial_end(start) for start in starts if start not in ready), default=samples)
+        needed = -(-missing // PIECE) * PIECE
+        return needed if needed < samples else 0
 
     def trunk(self, waveforms: FloatArray) -> FloatArray:
         """Embeddings of all partials: (batch, samples) to (batch, partials, 256); rows have unit length."""

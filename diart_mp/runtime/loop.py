@@ -28,7 +28,7 @@ from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.habits import Habits, check_shapes
 from diart_mp.runtime.inline import inline_of
 from diart_mp.runtime.order import RESTORE, StreamOrder, state_for
-from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
+from diart_mp.runtime.stage import Chunk, KeyedStage, Stage, work_ahead
 from diart_mp.topology import Topology
 from diart_mp.transport.link import Receiver, Sender, identity_of, make_socket
 from diart_mp.transport.ring import RingReader
@@ -110,9 +110,10 @@ class StageLoop:
         self._control.ready()
         if self._somebody_elses:
             self._habits = Habits(self._stage.name)
-        announced = time.monotonic()
+        announced, patience_s = time.monotonic(), 0.0
         while not self._stopping:
-            poller.poll(0 if self._queue else round(1000 * _ANNOUNCE_S))
+            happened = poller.poll(0 if self._queue else round(1000 * patience_s))
+            patience_s = 0.0 if happened or self._queue else min(_ANNOUNCE_S, work_ahead(self._stage))
             self._obey()
             if self._sender is not None:
                 self._sender.receive()

@@ -4,8 +4,10 @@ Knows nothing of sockets, replay or processes: ``runtime.loop`` calls a stage an
 """
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,18 @@ class Chunk:
         if samples.dtype == np.int16:  # PCM, from another host
             return samples.astype(np.float32) / np.float32(32_768)
         return samples.astype(np.float32, copy=False)
+
+    def begun_window(self) -> NDArray[np.float32] | None:
+        """What has been captured so far of the window after this one (samples so far,), a view; None where it is whole or not here.
+
+        Raises StaleAudioError if it is gone, DamagedAudioError if it is not what was captured.
+        """
+        value = self._message.fields.get("audio")
+        if not isinstance(value, AudioRef):
+            return None
+        first = value.first + self.settings.step
+        there = self._rings.head(value) - first
+        return self._rings.view(replace(value, first=first, count=there)) if 0 < there < value.count else None
 
     def array(self, name: str) -> Array:
         """Field ``name`` as an array; ProtocolError if there is none."""
@@ -136,6 +150,18 @@ class Stage(ABC):
     @abstractmethod
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """One map of new fields per chunk, in the same order; an empty map says "nothing here"."""
+
+    def idle(self) -> float:
+        """Nothing waits: a stage may work ahead, for some 10 ms, if no field changes by it. Returns s until it wants to be asked again."""
+        return math.inf
+
+
+def work_ahead(stage: Stage) -> float:
+    """Call ``idle``; what goes wrong there goes wrong again when the chunk is there, and is told then."""
+    try:
+        return max(0.0, stage.idle())
+    except Exception:  # noqa: BLE001  # a stage's own code
+        return math.inf
 
 
 class KeyedStage(Stage):

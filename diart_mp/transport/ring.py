@@ -149,6 +149,10 @@ class RingReader:
             raise DamagedAudioError(msg)
         return samples
 
+    def head(self, reference: AudioRef) -> int:
+        """How many samples of the stream have been written; StaleAudioError where its ring is gone."""
+        return int(self._ring(reference).words[_HEAD])
+
     def is_valid(self, reference: AudioRef) -> bool:
         """Whether the samples have not been overwritten by newer ones: to be asked again after a view was used."""
         return self._ring(reference).holds(reference)

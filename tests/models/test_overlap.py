@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diart_mp.models.base import FloatArray
-from diart_mp.models.ge2e import BuiltinEmbedding, GridEncoder, MelFrontEnd, grid_starts, partial_starts
+from diart_mp.models.ge2e import BuiltinEmbedding, MelFrontEnd, RememberingEncoder, grid_starts, partial_starts
 from diart_mp.models.ge2e_openvino import OpenVinoEncoder
 from diart_mp.models.overlap import PIECE, Memory, fingerprints
 from diart_mp.models.pyannet_openvino import SincLayer
@@ -116,12 +116,34 @@ def test_each_partial_of_the_grid_is_encoded_once(counting: CountingEncoder, win
     np.testing.assert_array_equal(np.concatenate([together, last])[[5, 2, 0, 1, 4]], alone)
 
 
-def test_partials_that_reach_beyond_the_audio_are_not_remembered(
-    counting: CountingEncoder, windows: FloatArray
-) -> None:
-    encoder = GridEncoder(counting)
+def test_partials_that_reach_beyond_the_end_are_not_remembered(counting: CountingEncoder, windows: FloatArray) -> None:
+    encoder = RememberingEncoder(counting)
     counting.rows.clear()
     for _ in range(2):
         rows = encoder([windows[0], windows[0][:16000]], [[0, 20], [0]])
-    assert counting.rows == [3, 2]
+    assert counting.rows == [3, 1]
     np.testing.assert_array_equal(rows, counting([windows[0], windows[0][:16000]], [[0, 20], [0]]))
+
+
+def test_work_ahead_changes_no_number(counting: CountingEncoder, windows: FloatArray) -> None:
+    weights, active = np.random.default_rng(2).random((5, 293, 2)).astype(np.float32), np.ones((5, 2), bool)
+    plain = BuiltinEmbedding(counting)(windows, weights, active)
+    model = BuiltinEmbedding(counting)
+    counting.rows.clear()
+    assert model.prepare(windows[0, :72000], WINDOW) == 76000
+    assert counting.rows == [4]
+    assert model.prepare(windows[0, :75999], WINDOW) == 76000
+    assert counting.rows == [4]
+    assert model.prepare(windows[0, :76100], WINDOW) == 0
+    assert counting.rows == [4, 1]
+    np.testing.assert_array_equal(model(windows[:1], weights[:1], active[:1]), plain[:1])
+    assert counting.rows == [4, 1]
+    np.testing.assert_array_equal(model(windows, weights, active), plain)
+    assert counting.rows == [4, 1, 20]
+
+
+def test_nothing_is_prepared_where_a_batch_changes_the_numbers(counting: CountingEncoder, windows: FloatArray) -> None:
+    counting.rows.clear()
+    assert BuiltinEmbedding(counting, reproducible=True).prepare(windows[0, :72000], WINDOW) == 0
+    assert BuiltinEmbedding(counting).prepare(windows[0, :100], WINDOW) == 28000
+    assert counting.rows == []
