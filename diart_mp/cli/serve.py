@@ -31,6 +31,7 @@ _SHOWN = ("ready", "restart", "note", "error", "failed", "serving", "session")
 @click.option("--topology", type=click.Path(path_type=Path), help="Only the gateway, of the stages in this file.")
 @click.option("--json", "as_json", is_flag=True, help="The log as one JSON object per line.")
 @options.pipeline_options
+@options.stage_options
 def command(**values: Any) -> int:
     """Diarize what clients stream, each on its own: see diart-mp client, or the page that this serves.
 
@@ -43,15 +44,16 @@ def command(**values: Any) -> int:
         return run_stage("gateway", values["topology"], epoch=int(time.time()))
     gateway = _gateway(values)
     models = options.models(values)
-    options.fetch_models(models)
+    stages = options.stages(values, models, "gateway")
+    options.fetch_models(models, stages)
     listening = _listen(gateway.host, gateway.port)
     try:
-        return _run(values, gateway, models, listening)
+        return _run(values, gateway, models, listening, stages)
     finally:
         listening.close()
 
 
-def _run(values: dict[str, Any], gateway: Any, models: Any, listening: socket.socket) -> int:
+def _run(values: dict[str, Any], gateway: Any, models: Any, listening: socket.socket, stages: Any) -> int:
     from dataclasses import replace
 
     from diart_mp.runtime.local import LocalPipeline
@@ -70,7 +72,9 @@ def _run(values: dict[str, Any], gateway: Any, models: Any, listening: socket.so
         signal.signal(number, lambda *_: asked.append(time.monotonic()))
     environment = {"HF_TOKEN": values["hf_token"]} if values["hf_token"] else {}
     inherit = (listening.fileno(),)
-    with LocalPipeline(gateway, models, on_event=tell, inherit=inherit, environment=environment) as pipeline:
+    with LocalPipeline(
+        gateway, models, on_event=tell, inherit=inherit, environment=environment, stages=stages
+    ) as pipeline:
         supervisor = pipeline.supervisor
         supervisor.start()
         drained = False

@@ -7,7 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from diart_mp.config import Settings
 from diart_mp.runtime.local import LocalPipeline, Models
-from diart_mp.topology import GatewayConfig
+from diart_mp.topology import GatewayConfig, StageConfig
 from diart_mp.web.protocol import SUBPROTOCOL
 from tests.fakes import TONE_MODELS
 
@@ -122,8 +122,13 @@ class Serving:
 
 
 @contextmanager
-def serving(settings: Settings = EXACT, models: Models = TONE_MODELS, **limits: Any) -> Iterator[Serving]:
-    with Serving(GatewayConfig(settings=settings, **limits), models) as server:
+def serving(
+    settings: Settings = EXACT,
+    models: Models = TONE_MODELS,
+    stages: Sequence[StageConfig] | None = None,
+    **limits: Any,
+) -> Iterator[Serving]:
+    with Serving(GatewayConfig(settings=settings, **limits), models, stages=stages) as server:
         yield server
 
 
