@@ -125,6 +125,8 @@ class Reporter:
             "lost_s": round(summary.gaps_s, 3),
             "failures": summary.failures,
         }
+        if spent := summary.shares.means():
+            values["spent_ms"] = spent
         if self._reference is not None:
             values["der"] = self._score(summary)
         self._view.finish(describe(values), values)

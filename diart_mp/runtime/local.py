@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from diart_mp.precision import Precision
 from diart_mp.runtime.rundir import RunDirectory
+from diart_mp.runtime.shares import Shares
 from diart_mp.runtime.supervisor import Supervisor
 from diart_mp.topology import CHAIN, GatewayConfig, Job, StageConfig, Topology
 
@@ -45,6 +46,7 @@ class RunSummary:
     skipped: int = 0
     started_at: float = field(default_factory=time.monotonic)
     ready_at: float | None = None
+    shares: Shares = field(default_factory=Shares)
 
     @property
     def audio_s(self) -> float:
@@ -76,7 +78,7 @@ class LocalPipeline:
 
         ``plan``: a topology for several hosts, whose stages at home are started here.
         """
-        self.summary = RunSummary()
+        self.summary, self._plan = RunSummary(), plan
         self._on_event = on_event
         self._directory = RunDirectory()
         self.directory = self._directory.path
@@ -108,6 +110,8 @@ class LocalPipeline:
                 summary.ready_at = time.monotonic()
             case "result":
                 summary.results += 1
+                if self._plan is not None and event["update"]["latency_ms"] is not None:
+                    summary.shares.add(event["trace"], event["update"]["latency_ms"])
             case "restart":
                 summary.restarts += 1
             case "failed" | "error":

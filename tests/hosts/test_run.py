@@ -1,5 +1,6 @@
 """``diart-mp run --topology``: its own stages here, the rest wherever somebody has started it, before or after."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,10 @@ def test_a_stage_may_come_after_the_run_has_begun(diart: Diart, talk: Path, expe
         said = [run.stderr.readline() for _ in range(2)]
         assert sorted(said) == ["# clustering at B is there\n", "# segmentation at B is there\n"]
         with started(diart, plan, "embedding"):
+            assert run.stdout is not None
+            *_, summary = map(json.loads, run.stdout)
             assert run.wait(60) == 0
+    assert list(summary["spent_ms"]) == ["capture", "segmentation", "embedding", "clustering", "way"]
     assert (tmp_path / "out" / "talk.rttm").read_bytes() == expected
 
 
