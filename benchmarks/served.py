@@ -143,6 +143,7 @@ class Player:
             max_size=None,
             open_timeout=20,
             close_timeout=2,
+            ping_interval=None,  # diart's server ends a connection on which a ping comes
         ) as websocket:
             if not self._compat:
                 audio = {"encoding": "pcm_f32le", "rate": RATE, "channels": 1}

@@ -33,7 +33,8 @@ def diart_server() -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [diart_python(), "-W", "ignore", SCRIPT, "serve", "--port", port, "--weights", cache_folder()]
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as process:
+    quiet = subprocess.DEVNULL  # it complains of who only looks whether it is there
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=quiet, text=True) as process:
         try:
             assert process.stdout is not None
             while process.stdout.readline().strip() != "ready":

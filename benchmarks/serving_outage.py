@@ -25,6 +25,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._passing: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -37,6 +38,7 @@ class Proxy:
         self.cut()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def mend(self) -> None:
         """Listen, always at the same port."""
@@ -58,6 +60,9 @@ class Proxy:
             self._server.close()
         for writer in self._writers:
             writer.transport.abort()
+        if self._passing:
+            await asyncio.wait(self._passing)
+        await asyncio.sleep(0)  # so that the last sockets are closed, too
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -65,8 +70,11 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
+        ways = {asyncio.create_task(_pass(reader, there)), asyncio.create_task(_pass(there_reader, writer))}
+        self._passing |= ways
         self._writers |= {writer, there}
-        await asyncio.gather(_pass(reader, there), _pass(there_reader, writer))
+        await asyncio.wait(ways)
+        self._passing -= ways
         self._writers -= {writer, there}
 
 

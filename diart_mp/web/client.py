@@ -138,7 +138,8 @@ class StreamClient:
                 if time.monotonic() - gone_since > self._patience_s:
                     msg = f"the server at {self._url} has been away for {self._patience_s:g} s: {_reason(error)}"
                     raise ServerError(msg) from error
-                self._on_message({"type": "disconnected", "message": _reason(error)})
+                if attempt == 1:
+                    self._on_message({"type": "disconnected", "message": _reason(error)})
 
     _connected_at: float | None = None
 
