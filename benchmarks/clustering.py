@@ -37,7 +37,8 @@ from diart_mp.turns import Turn, Update
 
 HINDSIGHT, ADAPTIVE = "diart_mp.blocks.hindsight", "diart_mp.blocks.adaptive"
 ABLATIONS: dict[str, dict[str, float]] = {
-    "correction for shortness": {f"{HINDSIGHT}._NOISE": 0.0, f"{HINDSIGHT}._NEAREST": 0.9},
+    "hindsight in live labels": {f"{HINDSIGHT}.OFTEN_S": 1e9},
+    "correction for shortness": {f"{ADAPTIVE}.NOISE": 0.0, f"{ADAPTIVE}.NEAREST": 0.9},
     "pushing apart": {f"{HINDSIGHT}._APART": 0.0},
     "a minimum of speech": {f"{HINDSIGHT}._SHORTEST_S": 0.1, f"{HINDSIGHT}._SOMEBODY_S": 0.1, f"{ADAPTIVE}.FOUNDING_S": 0.1},
     "a long horizon (10 s)": {f"{HINDSIGHT}.HORIZON_S": 10.0},

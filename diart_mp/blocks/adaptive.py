@@ -1,86 +1,173 @@
-"""Adaptive clustering: `exact`'s cannot-link assignment, on embeddings of clean speech and with patience.
+"""Adaptive clustering: who each local speaker of a window is, by clean speech, with patience, and with what hindsight knows.
 
-Two things differ from ``IncrementalClustering``: a local speaker counts for as many seconds as he talks alone
-(his embedding comes from that speech only), and who has not talked alone for long enough founds nobody, also not in the first
-window: until then he is the nearest known speaker that nobody else of the window is. One object per stream in the
-clustering stage. Knows nothing of models, time or messages.
+Differs from ``IncrementalClustering`` in its evidence. A local speaker counts for as many seconds as he talks alone; what
+the shortness of his speech, and of what is known of a speaker, adds to their distance is taken off; who has not talked alone for long enough
+founds nobody. Until then he is the nearest free speaker, unless there is none or he is plainly somebody else: then he has the
+lowest free name provisionally, which becomes his if he stays. And every few seconds the speakers are replaced by those that a
+clustering of all that was heard finds (``blocks.hindsight``). One object per stream in the clustering stage. Knows nothing of
+models, time or messages.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
-from diart_mp.blocks.clustering import FORBIDDEN, UNMAPPED, ClusteringSettings, IncrementalClustering, assign
+from diart_mp.blocks.agglomerate import Voices
+from diart_mp.blocks.clustering import UNMAPPED, check_window
 from diart_mp.blocks.weights import clean_speech
+from diart_mp.config import Settings
 
-FOUNDING_S = 0.6
-"""Seconds of clean speech from which a local speaker may be somebody new."""
+NEAREST = 0.52
+"""Times ``delta_new``: the corrected distance from which a voice is somebody else's."""
+
+NOISE = 0.37
+"""Times ``delta_new``: the distance that one second of speech adds."""
+
+FOUNDING_S = 1.0
+"""Seconds of clean speech in a window from which a local speaker may be somebody new."""
 
 LEARNING_S = 0.8
-"""Seconds of clean speech in a window from which a local speaker moves the centroid that he is given."""
+"""Seconds of clean speech in a window from which a local speaker adds to what is known of the speaker that he is."""
 
-NEARNESS = 1.1
-"""Clean embeddings lie further apart than weighted ones: somebody is new from this times ``delta_new`` on."""
+_PLAIN_S = 0.3  # of clean speech from which a voice that is near nobody is not given to the nearest
+MOST_S, UNSURE_S = 5.0, 0.05
+"""Seconds of clean speech in one window that count at most, and as which none counts."""
+
+Floats = NDArray[np.float64]
 
 
-class AdaptiveClustering(IncrementalClustering):
-    """Maps the local speakers of one window after another to global speakers, by clean speech.
+@dataclass(frozen=True, slots=True, eq=False)
+class Speakers:
+    """Global speakers: names (speakers,), ascending, and voices."""
 
-    ``rho_update`` has no meaning here. Centroids are sums of embeddings, each weighted by its seconds of clean speech.
-    """
+    names: NDArray[np.int64]
+    voices: Voices
 
-    def __init__(self, settings: ClusteringSettings, *, window_s: float) -> None:
-        """``window_s``: seconds of a window."""
-        super().__init__(settings)
-        self._window_s = window_s
-        self._limit = NEARNESS * settings.delta_new
 
-    def _label(
-        self,
-        segmentation: NDArray[np.floating],
-        embeddings: NDArray[np.floating],
-        talking: NDArray[np.bool_],
-        usable: NDArray[np.bool_],
-        *,
-        first: bool,
-    ) -> NDArray[np.intp]:
-        clean = clean_speech(segmentation, self.settings.tau_active)
-        seconds = np.where(usable, clean.sum(axis=0) * (self._window_s / len(segmentation)), 0.0)
-        costs = self._distances(embeddings, talking, usable)
-        links = np.where(costs < self._limit, costs, FORBIDDEN)
-        labels = assign(links)
-        labels[links[np.arange(len(links)), labels] == FORBIDDEN] = UNMAPPED  # got what was left, not what is near
-        known = labels.copy()
-        founders = self._place_clean(np.flatnonzero(talking & (labels == UNMAPPED)), seconds, costs, labels)
-        for local in np.flatnonzero((known != UNMAPPED) & (seconds >= LEARNING_S)):
-            self._centers[known[local]] += seconds[local] * embeddings[local]
-        if founders:
-            labels[founders] = self._open(seconds[founders, np.newaxis] * embeddings[founders])
+class AdaptiveClustering:
+    """Maps the local speakers of one window after another to global speakers, which others may correct (``learn``)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._speakers: Speakers | None = None
+
+    @property
+    def speakers(self) -> Speakers | None:
+        """Who is known so far."""
+        return self._speakers
+
+    @property
+    def centers(self) -> Floats:
+        """Centroids of the known speakers, shape (known speakers, dimension): sums of their embeddings."""
+        return np.zeros((0, 0)) if self._speakers is None else self._speakers.voices.sums.copy()
+
+    def __call__(self, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Label the local speakers of the next window and learn from it; arguments, result, errors as in ``IncrementalClustering``."""
+        check_window(segmentation, embeddings)
+        labels = np.full(len(embeddings), UNMAPPED)
+        locals_ = np.flatnonzero(segmentation.max(axis=0) >= self._settings.tau_active)
+        if not locals_.size:
+            return labels
+        usable = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
+        units = np.where(usable[:, None], embeddings, 1.0).astype(np.float64)
+        units /= np.linalg.norm(units, axis=1, keepdims=True)
+        clean = clean_speech(segmentation, self._settings.tau_active)
+        length_s = self._settings.duration / self._settings.rate
+        seconds = np.where(usable, clean.sum(axis=0) * (length_s / len(segmentation)), 0.0)
+        known = self._speakers or _nobody(embeddings.shape[1])
+        if known.voices.sums.shape[1] != embeddings.shape[1]:
+            msg = f"embeddings have {embeddings.shape[1]} dimensions, those of the stream so far {known.voices.sums.shape[1]}"
+            raise ValueError(msg)
+        nearness, distances = self._compare(units[locals_], seconds[locals_], usable[locals_], known.voices)
+        labels[locals_] = self._match(nearness, distances, seconds[locals_], known.names)
+        learned = (labels != UNMAPPED) & (seconds >= LEARNING_S)
+        founders = self._place(locals_, seconds, nearness, distances, known.names, labels)
+        learned[founders] = True
+        self._learn_from(known, labels[learned], units[learned], seconds[learned])
         return labels
 
-    def _distances(
-        self, embeddings: NDArray[np.floating], talking: NDArray[np.bool_], usable: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Costs as in ``_costs``; for a talking speaker without an embedding every known one is as near as may be."""
-        costs = self._costs(embeddings, np.flatnonzero(talking & usable))
-        unheard = self._limit * (1 - 1e-6)  # takes only what nobody who was heard wants
-        costs[np.ix_(talking & ~usable, np.arange(len(self._centers)))] = unheard
-        return costs
+    def learn(self, speakers: Speakers) -> None:
+        """These are the speakers, from now on."""
+        self._speakers = speakers
 
-    def _place_clean(
+    def _compare(
+        self, units: Floats, seconds: Floats, usable: NDArray[np.bool_], voices: Voices
+    ) -> tuple[Floats, Floats]:
+        """1 + cosine similarity, and corrected distance, (local speakers, speakers); without an embedding 1, and near."""
+        lengths = np.maximum(np.linalg.norm(voices.sums, axis=1), 1e-12)
+        nearness = np.where(usable[:, None], 1 + units @ (voices.sums / lengths[:, None]).T, 1.0)
+        average = 1 - units @ (voices.sums / voices.weights[:, None]).T
+        brevity = 1 / np.maximum(seconds, 0.2)[:, None] + (voices.brevity / voices.weights)[None, :]
+        distances = average - NOISE * self._settings.delta_new * brevity
+        return nearness, np.where(usable[:, None], distances, -1.0)
+
+    def _match(
+        self, nearness: Floats, distances: Floats, seconds: Floats, names: NDArray[np.int64]
+    ) -> NDArray[np.intp]:
+        """Names of the local speakers that are near enough to somebody, none twice; -1 for the others."""
+        labels = np.full(len(nearness), UNMAPPED)
+        near = distances < NEAREST * self._settings.delta_new
+        gains = np.where(near, nearness * np.clip(seconds, UNSURE_S, MOST_S)[:, None], -1.0)
+        rows, columns = linear_sum_assignment(gains, maximize=True)
+        for row, column in zip(rows, columns, strict=True):
+            if near[row, column]:
+                labels[row] = names[column]
+        return labels
+
+    def _place(
         self,
-        missed: NDArray[np.intp],
-        seconds: NDArray[np.float64],
-        costs: NDArray[np.float64],
+        locals_: NDArray[np.intp],
+        seconds: Floats,
+        nearness: Floats,
+        distances: Floats,
+        names: NDArray[np.int64],
         labels: NDArray[np.intp],
-    ) -> list[np.intp]:
-        """Who of ``missed`` is somebody new; the others get, in ``labels``, the nearest speaker who is free, or nobody."""
-        founders: list[np.intp] = []
-        known = len(self._centers)
-        for local in missed[np.argsort(-seconds[missed], kind="stable")]:
-            if seconds[local] >= FOUNDING_S and known + len(founders) < self.settings.max_speakers:
-                founders.append(local)
-                continue
-            free = np.setdiff1d(np.arange(known), labels)
-            if free.size:
-                labels[local] = free[np.argmin(costs[local, free])]
+    ) -> list[int]:
+        """Find names, in ``labels``, for those who are near nobody; gives the local speakers that are somebody new."""
+        free = [name for name in range(self._settings.max_speakers) if name not in names]
+        founders: list[int] = []
+        rows = [row for row, local in enumerate(locals_) if labels[local] == UNMAPPED]
+        for row in sorted(rows, key=lambda row: -seconds[locals_[row]]):
+            local = int(locals_[row])
+            left = np.flatnonzero(~np.isin(names, labels))
+            alone = seconds[local]
+            plain = alone >= _PLAIN_S and left.size and distances[row, left].min() >= NEAREST * self._settings.delta_new
+            if free and (alone >= FOUNDING_S or plain or not left.size):
+                labels[local] = free.pop(0)
+                if alone >= FOUNDING_S:
+                    founders.append(local)
+            elif left.size:
+                labels[local] = names[left[int(nearness[row, left].argmax())]]
         return founders
+
+    def _learn_from(self, known: Speakers, labels: NDArray[np.intp], units: Floats, seconds: Floats) -> None:
+        names = np.union1d(known.names, labels).astype(np.int64)
+        if not names.size:
+            return
+        heard = Voices.single(units, seconds, MOST_S)
+        groups = np.concatenate([np.searchsorted(names, known.names), np.searchsorted(names, labels)])
+        self._speakers = Speakers(names, Voices.join(known.voices, heard).grouped(groups, len(names)))
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered, as one flat map of arrays whose names begin with ``known_``."""
+        known = self._speakers
+        return {} if known is None else {"known_names": known.names, **known.voices.to_map("known")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state()`` gave, bit for bit; raises ValueError if it is not such a state."""
+        self._speakers = None
+        if "known_names" in state:
+            names, voices = np.array(state["known_names"], np.int64), Voices.from_map(state, "known")
+            if len(names) != len(voices) or not ((names >= 0) & (names < self._settings.max_speakers)).all():
+                msg = f"names {names.tolist()} of {len(voices)} voices are no state of a clustering of {self._settings.max_speakers} speakers"
+                raise ValueError(msg)
+            self._speakers = Speakers(names, voices)
+
+
+def _nobody(dimension: int) -> Speakers:
+    none = np.zeros(0)
+    return Speakers(np.zeros(0, np.int64), Voices(none, np.zeros((0, dimension)), none, none))

@@ -8,12 +8,16 @@ are sums, so the past of a stream is as small as its number of speakers. Knows n
 Runs in the clustering stage.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _FAR = 9.0  # beyond any distance
+
+_SUMS = ("weights", "sums", "brevity", "seconds")
 
 Floats = NDArray[np.float64]
 
@@ -41,8 +45,22 @@ class Voices:
     @staticmethod
     def join(*parts: "Voices") -> "Voices":
         """The voices of all ``parts``, in order."""
-        columns = ([getattr(part, name) for part in parts] for name in ("weights", "sums", "brevity", "seconds"))
+        columns = ([getattr(part, name) for part in parts] for name in _SUMS)
         return Voices(*(np.concatenate(column) for column in columns))
+
+    def to_map(self, prefix: str) -> dict[str, Floats]:
+        """The sums under names that begin with ``prefix``, for a checkpoint."""
+        return {f"{prefix}_{name}": getattr(self, name) for name in _SUMS}
+
+    @staticmethod
+    def from_map(values: Mapping[str, Any], prefix: str) -> "Voices":
+        """What ``to_map`` gave; raises KeyError, or ValueError if it is not such a map."""
+        voices = Voices(*(np.array(values[f"{prefix}_{name}"], np.float64) for name in _SUMS))
+        rows = {len(getattr(voices, name)) for name in _SUMS}
+        if len(rows) > 1 or voices.sums.ndim != 2 or not np.isfinite(voices.sums).all():
+            msg = f"sums of shape {voices.sums.shape} are no voices"
+            raise ValueError(msg)
+        return voices
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -52,8 +70,8 @@ class Voices:
         member = (groups[None, :] == np.arange(count)[:, None]).astype(np.float64)
         return Voices(member @ self.weights, member @ self.sums, member @ self.brevity, member @ self.seconds)
 
-    def only(self, wanted: NDArray[np.bool_]) -> "Voices":
-        """Some of the voices."""
+    def only(self, wanted: NDArray[np.bool_] | NDArray[np.integer]) -> "Voices":
+        """Some of the voices, by a mask or by their places."""
         return Voices(self.weights[wanted], self.sums[wanted], self.brevity[wanted], self.seconds[wanted])
 
 

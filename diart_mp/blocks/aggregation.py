@@ -9,7 +9,7 @@ clustering stage.
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -195,6 +195,13 @@ class DelayedAggregation:
         self._end = end
         self._windows = [(first, kept) for first, kept in self._windows if first + settings.duration > end]
         return AggregatedRegion(begin, end, parts)
+
+    def relabel(self, labels: Mapping[int, NDArray[np.integer]]) -> None:
+        """Other labels for windows whose scores coming regions still need, by first sample (those not kept are ignored)."""
+        self._windows = [
+            (start, replace(window, labels=np.array(labels[start])) if start in labels else window)
+            for start, window in self._windows
+        ]
 
     @property
     def end(self) -> int:

@@ -62,7 +62,7 @@ class IncrementalClustering:
             ValueError: NaN or infinite scores, or shapes that do not fit together.
 
         """
-        _check(segmentation, embeddings)
+        check_window(segmentation, embeddings)
         first, self._started = not self._started, True
         talking = segmentation.max(axis=0) >= self.settings.tau_active
         if not talking.any():
@@ -179,7 +179,8 @@ class IncrementalClustering:
         self._started, self._centers = bool(state["started"]), centers
 
 
-def _check(segmentation: NDArray[np.floating], embeddings: NDArray[np.floating]) -> None:
+def check_window(segmentation: NDArray[np.floating], embeddings: NDArray[np.floating]) -> None:
+    """Raise ValueError unless scores and embeddings of a window fit together and all scores are finite."""
     if (
         segmentation.ndim != 2
         or embeddings.ndim != 2

@@ -46,11 +46,8 @@ class OnlineDiarization:
             delta_new=settings.delta_new,
             max_speakers=settings.max_speakers,
         )
-        self.clustering = (
-            AdaptiveClustering(thresholds, window_s=settings.duration / settings.rate)
-            if settings.clustering == "adaptive"
-            else IncrementalClustering(thresholds)
-        )
+        adaptive = settings.clustering == "adaptive"
+        self.clustering = AdaptiveClustering(settings) if adaptive else IncrementalClustering(thresholds)
         self._warm_up = _warm_up(settings) if settings.start == "early" else None
         self._aggregation = DelayedAggregation(settings)
         self._hindsight = Hindsight(settings) if settings.clustering == "adaptive" else None
@@ -79,9 +76,6 @@ class OnlineDiarization:
 
         """
         labels, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
-        if self._hindsight is not None:
-            heard = np.zeros_like(segmentation) if silent else segmentation
-            self._hindsight.add(start, heard, embeddings, labels)
         rate = self._settings.rate
         turns = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
         in_samples = tuple((round(begin * rate), round(end * rate), speaker) for begin, end, speaker in turns)
@@ -91,7 +85,12 @@ class OnlineDiarization:
         """What is known better by now of all regions so far, if it is time for that or these were the ``last``."""
         if self._hindsight is None or not (last or self._hindsight.due):
             return None
-        return self._hindsight.revise(self._aggregation.end)
+        found = self._hindsight.revise(self._aggregation.end)
+        if found is None or self._warm_up is None:
+            return found
+        turns = tuple((start, end, self._shown_one(speaker)) for start, end, speaker in found.turns)
+        renamed = {self._shown_one(before): self._shown_one(now) for before, now in found.renamed.items()}
+        return Revision(found.start, found.end, turns, renamed)
 
     def aggregate(
         self,
@@ -104,19 +103,42 @@ class OnlineDiarization:
     ) -> tuple[NDArray[np.intp], AggregatedRegion]:
         """The same up to the binarization: the labels of the local speakers and the aggregated scores of the region."""
         self._aggregation.check(start, segmentation, prepend=prepend)
-        labels = self._label(start, segmentation, embeddings, silent=silent)
-        return labels, self._aggregation(start, segmentation, labels, prepend=prepend)
+        own, labels = self._label(start, segmentation, embeddings, silent=silent)
+        region = self._aggregation(start, segmentation, labels, prepend=prepend)
+        if self._hindsight is not None:
+            self._hindsight.add(start, np.zeros_like(segmentation) if silent else segmentation, embeddings, own)
+            if self._hindsight.has_thought:
+                self._learn(self._hindsight)
+        return labels, region
+
+    def _learn(self, hindsight: Hindsight) -> None:
+        """Correct the live labels of coming regions by what is known by now."""
+        found = hindsight.speakers()
+        if found is not None and isinstance(self.clustering, AdaptiveClustering):
+            self.clustering.learn(found[0])
+            self._aggregation.relabel({start: self._shown(labels) for start, labels in found[1].items()})
+
+    def _shown(self, labels: NDArray[np.integer]) -> NDArray[np.integer]:
+        """The names that are told for labels of the clustering."""
+        return labels if self._warm_up is None else self._warm_up.shown(labels)
+
+    def _shown_one(self, label: int) -> int:
+        return int(self._shown(np.array([label]))[0])
 
     def _label(
         self, start: int, segmentation: NDArray[np.floating], embeddings: NDArray[np.floating], *, silent: bool
-    ) -> NDArray[np.intp]:
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Labels of the clustering, -1 as long as it has not begun, and the names that are told."""
+        nobody = np.full(len(embeddings), UNMAPPED)
         if self._warm_up is None:
-            return self.clustering(segmentation, embeddings)
+            labels = self.clustering(segmentation, embeddings)
+            return labels, labels
         if not self._warm_up.has_begun(start, silent=silent):
-            return np.full(len(embeddings), UNMAPPED)
+            return nobody, nobody
         if not self._warm_up.is_over(start):
-            return self._warm_up.label(start, segmentation)
-        return self._warm_up.translate(start, segmentation, self.clustering(segmentation, embeddings))
+            return nobody, self._warm_up.label(start, segmentation)
+        labels = self.clustering(segmentation, embeddings)
+        return labels, self._warm_up.translate(start, segmentation, labels)
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, as one flat map of arrays, integers and booleans (see the parts)."""

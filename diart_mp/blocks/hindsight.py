@@ -10,28 +10,27 @@ nothing of messages or of names in outputs.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from diart_mp.blocks import adaptive
+from diart_mp.blocks.adaptive import MOST_S, UNSURE_S, Speakers
 from diart_mp.blocks.agglomerate import Voices, agglomerate
 from diart_mp.blocks.clustering import UNMAPPED
 from diart_mp.blocks.kept import KeptWindow, kept_state, kept_windows, turns_of
 from diart_mp.config import Settings
 
-HORIZON_S, EVERY_S = 30.0, 10.0
-"""Seconds of windows whose labels may still change one by one, and from one revision to the next."""
+HORIZON_S, EVERY_S, OFTEN_S = 30.0, 10.0, 2.0
+"""Seconds of windows whose labels may still change one by one; from one revision to the next; and from one correction of the
+live labels to the next."""
 
 _MOST_WINDOWS = 150  # kept, however short the step: clustering takes time with their number squared
-_NEAREST = 0.52  # times ``delta_new``: corrected distance from which two clusters are two people
-_NOISE = 0.37  # times ``delta_new``: distance that 1 s of speech adds
 _APART = 0.57  # times ``delta_new``: distance between voices of which one was never heard without the other
 _SHORTEST_S = 0.4  # clean speech of a local speaker from which he takes part in the clustering
 _SOMEBODY_S = 1.0  # of such speech, counted in every window that has it, from which a cluster is somebody
-_MOST_S = 5.0  # of clean speech in one window that count
-_UNSURE_S = 0.05  # as which an embedding of no clean speech counts
 _FOREVER_S = 1e9  # more than any stream: puts those who are settled first
 _LOYALTY = 1.2  # a voice keeps its name unless another has this times its claim
 
@@ -60,6 +59,20 @@ class _Speakers:
     claims: NDArray[np.float64]
 
 
+class _Opinion(NamedTuple):
+    """A clustering of all that is known: settled speakers and the row of each, names by row, and who was heard in fresh windows.
+
+    rows: (window, local speaker) of each voice in ``heard``. labels: row of each local speaker by window, -1 for nobody.
+    """
+
+    past: _Speakers
+    old: NDArray[np.intp]
+    names: NDArray[np.int64]
+    rows: list[tuple[int, int]]
+    heard: Voices
+    labels: list[NDArray[np.int64]]
+
+
 class Hindsight:
     """Keeps what is heard of one stream and says, when it is time, who really spoke."""
 
@@ -68,6 +81,7 @@ class Hindsight:
         step_s = settings.step / settings.rate
         self._horizon = max(1, min(round(HORIZON_S / step_s), _MOST_WINDOWS))
         self._every = max(1, min(round(EVERY_S / step_s), _MOST_WINDOWS))
+        self._often = max(1, round(OFTEN_S / step_s))
         self._windows: list[KeptWindow] = []  # by start
         self._settled = 0  # of the windows, the first
         self._since = 0  # windows since the last revision
@@ -85,6 +99,11 @@ class Hindsight:
         self._since += 1
 
     @property
+    def has_thought(self) -> bool:
+        """Whether it is time to correct the live labels (``speakers``)."""
+        return self._since % self._often == 0
+
+    @property
     def due(self) -> bool:
         """Whether it is time for a revision."""
         return self._since >= self._every
@@ -95,14 +114,7 @@ class Hindsight:
         if not self._since or not fresh:
             return None
         self._since = 0
-        past = self._past or self._nobody(fresh[0].embeddings.shape[1])
-        rows, heard = _heard(fresh)
-        voices = Voices.join(past.voices, heard)
-        group = self._cluster(past, rows, voices)
-        count = int(group.max(initial=-1)) + 1
-        labels = [_assign(window, voices.grouped(group, count).sums) for window in fresh]
-        old = group[: len(past.names)]
-        names = self._name(past, old, self._claims(fresh, labels, count))
+        past, old, names, rows, heard, labels = self._cluster_all(fresh)
         renamed = {a: b for a, b in zip(past.names.tolist(), names[old].tolist(), strict=True) if a != b}
         self._relabel(renamed, [np.append(names, UNMAPPED)[each] for each in labels])
         turns = turns_of(self._windows, fresh[0].start, end, self._settings)
@@ -110,6 +122,36 @@ class Hindsight:
         self._past = self._settle(past, old, names, rows, heard, labels, leaving)
         self._drop(leaving)
         return Revision(fresh[0].start, end, turns, renamed)
+
+    def speakers(self) -> tuple[Speakers, dict[int, NDArray[np.int64]]] | None:
+        """Who is known by now, and the labels of the windows that are not settled, by their first samples.
+
+        Changes nothing. None if nobody was heard.
+        """
+        fresh = self._windows[self._settled :]
+        if not fresh:
+            return None
+        past, old, names, rows, heard, labels = self._cluster_all(fresh)
+        groups = np.concatenate([old, np.array([labels[index][local] for index, local in rows], np.intp)])
+        voices = Voices.join(past.voices, heard).grouped(groups, len(names))
+        order = np.argsort(names, kind="stable")
+        order = order[voices.weights[order] > 0]
+        found = Speakers(names[order], voices.only(order))
+        known = np.append(names, UNMAPPED)
+        return found, {window.start: known[own] for window, own in zip(fresh, labels, strict=True)}
+
+    def _cluster_all(self, fresh: list[KeptWindow]) -> "_Opinion":
+        """Who the local speakers of ``fresh`` and the settled speakers are, by all that is known."""
+        past = self._past or self._nobody(fresh[0].embeddings.shape[1])
+        rows, heard = _heard(fresh)
+        voices = Voices.join(past.voices, heard)
+        group = self._cluster(past, rows, voices)
+        count = int(group.max(initial=-1)) + 1
+        sums = voices.grouped(group, count).sums
+        labels = [_assign(window, sums) for window in fresh]
+        old = group[: len(past.names)]
+        names = self._name(past, old, self._claims(fresh, labels, count))
+        return _Opinion(past, old, names, rows, heard, labels)
 
     def _nobody(self, dimension: int) -> _Speakers:
         none = np.zeros(0)
@@ -125,7 +167,9 @@ class Hindsight:
         seconds = voices.seconds[known:]
         together[known:, known:] = np.where(beside, np.minimum(seconds[:, None], seconds[None, :]), 0.0)
         scale = self._settings.delta_new
-        found = agglomerate(voices, together, nearest=_NEAREST * scale, noise=_NOISE * scale, apart=_APART * scale)
+        found = agglomerate(
+            voices, together, nearest=adaptive.NEAREST * scale, noise=adaptive.NOISE * scale, apart=_APART * scale
+        )
         count = int(found.max(initial=-1)) + 1
         spoken = voices.grouped(found, count).seconds
         spoken[found[:known]] += _FOREVER_S  # whoever was settled stays
@@ -194,7 +238,7 @@ class Hindsight:
         past = self._past
         known: dict[str, Any] = {} if past is None else {"past_names": past.names, "past_claims": past.claims}
         if past is not None:
-            known |= {f"past_{name}": getattr(past.voices, name) for name in _VOICES}
+            known |= past.voices.to_map("past")
         counts = {"kept_settled": self._settled, "kept_since": self._since}
         return {**kept_state(self._windows), **counts, **known}
 
@@ -206,12 +250,9 @@ class Hindsight:
             msg = f"{self._settled} of {len(self._windows)} kept windows cannot be settled"
             raise ValueError(msg)
         if "past_names" in state:
-            voices = Voices(*(np.array(state[f"past_{name}"], np.float64) for name in _VOICES))
+            voices = Voices.from_map(state, "past")
             names = np.array(state["past_names"], np.int64)
             self._past = _Speakers(names, voices, np.array(state["past_claims"], np.float64))
-
-
-_VOICES = ("weights", "sums", "brevity", "seconds")
 
 
 def _heard(windows: list[KeptWindow]) -> tuple[list[tuple[int, int]], Voices]:
@@ -224,7 +265,7 @@ def _heard(windows: list[KeptWindow]) -> tuple[list[tuple[int, int]], Voices]:
     embeddings = [windows[index].embeddings[local] for index, local in rows]
     shape = (len(rows), windows[0].embeddings.shape[1])
     seconds = np.array([windows[index].seconds[local] for index, local in rows], np.float64)
-    return rows, Voices.single(np.array(embeddings, np.float64).reshape(shape), seconds, _MOST_S)
+    return rows, Voices.single(np.array(embeddings, np.float64).reshape(shape), seconds, MOST_S)
 
 
 def _assign(window: KeptWindow, sums: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -234,7 +275,7 @@ def _assign(window: KeptWindow, sums: NDArray[np.float64]) -> NDArray[np.int64]:
     if talking.size and len(sums):
         unit = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         nearness = 1 + window.embeddings[talking].astype(np.float64) @ unit.T  # without an embedding: 1 to everybody
-        weights = np.clip(window.seconds[talking], _UNSURE_S, _MOST_S)
+        weights = np.clip(window.seconds[talking], UNSURE_S, MOST_S)
         rows, speakers = linear_sum_assignment(nearness * weights[:, None], maximize=True)
         labels[talking[rows]] = speakers
     return labels

@@ -67,9 +67,21 @@ class WarmUp:
             claimed = self.label(start, segmentation)
             self._named = self._named[:0, :0]
         for local in np.argsort(labels, kind="stable"):
+            self._know(int(labels[local]) - 1, claimed)
             if labels[local] >= len(self._names):
                 self._names.append(self._name(int(claimed[local]), claimed))
-        return np.array([*self._names, UNMAPPED])[labels]
+        return self.shown(labels)
+
+    def shown(self, labels: NDArray[np.integer]) -> Labels:
+        """The names of labels of the clustering; those that were never translated get the lowest free ones."""
+        self._know(int(labels.max(initial=UNMAPPED)), np.zeros(0, np.intp))
+        names: Labels = np.array([*self._names, UNMAPPED])[labels]
+        return names
+
+    def _know(self, label: int, claimed: Labels) -> None:
+        """Have names up to that of ``label``."""
+        while len(self._names) <= label:
+            self._names.append(self._name(UNMAPPED, claimed))
 
     def _shared(self, start: int, talking: NDArray[np.bool_]) -> NDArray[np.float64]:
         """In how many frames each local speaker (row) talks where each name (column) talked in the last window."""

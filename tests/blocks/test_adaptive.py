@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diart_mp.blocks.adaptive import AdaptiveClustering
-from diart_mp.blocks.clustering import ClusteringSettings
+from diart_mp.blocks.adaptive import AdaptiveClustering, Speakers
+from diart_mp.blocks.agglomerate import Voices
+from diart_mp.config import Settings
 from diart_mp.runtime.state import pack_state, unpack_state
 
 EAST, NORTH, UP = np.eye(3)
@@ -17,8 +18,7 @@ NOBODY = np.full(3, np.nan)
 
 
 def clustering(**changes: Any) -> AdaptiveClustering:
-    values: dict[str, Any] = {"tau_active": 0.5, "rho_update": 0.3, "delta_new": 0.35, "max_speakers": 20, **changes}
-    return AdaptiveClustering(ClusteringSettings(**values), window_s=5.0)
+    return AdaptiveClustering(Settings(clustering="adaptive", **changes))
 
 
 def talk(*spans: tuple[float, float]) -> NDArray[np.float64]:
@@ -32,31 +32,69 @@ def label(blocks: AdaptiveClustering, scores: NDArray[np.float64], *embeddings: 
     return labels
 
 
+def known(blocks: AdaptiveClustering) -> list[int]:
+    return [] if blocks.speakers is None else blocks.speakers.names.tolist()
+
+
 def test_nobody_is_founded_on_too_little_clean_speech_also_not_in_the_first_window() -> None:
     blocks = clustering()
-    assert label(blocks, talk((4.5, 5.0), (0, 0)), EAST, NOBODY) == [-1, -1]
-    assert label(blocks, talk((4.0, 5.0), (0, 0)), EAST, NOBODY) == [0, -1]
+    assert label(blocks, talk((4.5, 5.0), (0, 0)), EAST, NOBODY) == [0, -1]
+    assert known(blocks) == [], "the name is provisional"
+    assert label(blocks, talk((3.5, 5.0), (0, 0)), NORTH, NOBODY) == [0, -1]
+    assert known(blocks) == [0]
 
 
 def test_overlapped_speech_founds_nobody() -> None:
     blocks = clustering()
-    assert label(blocks, talk((0, 3), (0, 3)), EAST, NORTH) == [-1, -1]
+    assert sorted(label(blocks, talk((0, 3), (0, 3)), EAST, NORTH)) == [0, 1]
+    assert known(blocks) == []
     assert label(blocks, talk((0, 3), (2, 5)), EAST, NORTH) == [0, 1]
+    assert known(blocks) == [0, 1]
 
 
-def test_a_new_voice_is_the_nearest_free_speaker_until_there_is_enough_of_it() -> None:
+def test_a_new_voice_is_the_nearest_free_speaker_until_it_is_plain_that_it_is_new() -> None:
     blocks = clustering()
     label(blocks, talk((0, 2), (3, 5)), EAST, NORTH)
     nearly_north = (0.1 * EAST + 0.5 * NORTH + UP) / np.linalg.norm([0.1, 0.5, 1])
-    assert label(blocks, talk((0, 0.5), (2, 5)), nearly_north, EAST) == [1, 0]
-    assert label(blocks, talk((0, 1.0), (2, 5)), nearly_north, EAST) == [2, 0]
+    assert label(blocks, talk((0, 0.25), (2, 5)), nearly_north, EAST) == [1, 0]
+    assert label(blocks, talk((0, 0.5), (2, 5)), nearly_north, EAST) == [2, 0]
+    assert known(blocks) == [0, 1]
+    assert label(blocks, talk((0, 1.2), (2, 5)), nearly_north, EAST) == [2, 0]
+    assert known(blocks) == [0, 1, 2]
+
+
+def test_what_shortness_adds_to_a_distance_is_taken_off() -> None:
+    # 0.8 is a distance of 0.2 from EAST: more than 0.52 * 0.35 = 0.18, but 0.13 is taken off for a second of speech
+    near = 0.8 * EAST + 0.6 * NORTH
+    blocks = clustering()
+    label(blocks, talk((0, 5)), EAST)
+    assert label(blocks, talk((0, 1.5)), near) == [0]
+    blocks = clustering(delta_new=0.28)
+    label(blocks, talk((0, 5)), EAST)
+    assert label(blocks, talk((0, 5)), near) == [1]
 
 
 def test_speech_without_an_embedding_takes_only_what_is_left() -> None:
     blocks = clustering()
     label(blocks, talk((0, 2), (3, 5)), EAST, NORTH)
     assert label(blocks, talk((0, 0.1), (2, 5)), NOBODY, EAST) == [1, 0]
-    assert label(clustering(), talk((0, 5)), NOBODY) == [-1]
+    assert label(clustering(max_speakers=1), talk((0, 5), (0, 1)), NOBODY, NOBODY).count(0) == 1
+
+
+def test_what_was_learned_elsewhere_takes_the_place_of_what_was_known() -> None:
+    blocks = clustering()
+    label(blocks, talk((0, 2), (3, 5)), EAST, NORTH)
+    blocks.learn(Speakers(np.array([3]), Voices.single(EAST[None], np.array([9.0]), 5.0)))
+    assert label(blocks, talk((0, 2), (3, 5)), NORTH, EAST) == [0, 3]
+    assert known(blocks) == [0, 3]
+
+
+@pytest.mark.parametrize("damage", [{"known_names": [9]}, {"known_sums": np.zeros((2, 3))}, {"known_names": [0, 1]}])
+def test_what_is_no_state_is_refused(damage: dict[str, object]) -> None:
+    blocks = clustering(max_speakers=5)
+    label(blocks, talk((0, 5)), EAST)
+    with pytest.raises(ValueError, match=r"no (voices|state)"):
+        clustering(max_speakers=5).restore({**blocks.state(), **damage})
 
 
 def test_centroids_are_sums_weighted_by_seconds_of_clean_speech() -> None:

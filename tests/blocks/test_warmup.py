@@ -1,5 +1,7 @@
 """Names given before a whole window was heard are kept by the same people afterwards."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -92,15 +94,23 @@ def test_leading_silence_changes_nothing_but_the_time() -> None:
         assert [(begin + 20 * STEP, end + 20 * STEP, who) for begin, end, who in here.turns] == list(there.turns)
 
 
-def test_state_can_be_taken_over_at_any_window() -> None:
+@pytest.mark.parametrize(("clustering", "count", "revisions"), [("exact", 9, 0), ("adaptive", 90, 3)])
+def test_state_can_be_taken_over_at_any_window(clustering: str, count: int, revisions: int) -> None:
     generator = np.random.default_rng(6)
-    windows = [(generator.random((10, 3)), generator.normal(size=(3, 8))) for _ in range(9)]
-    going, moved = OnlineDiarization(EARLY), OnlineDiarization(EARLY)
+    settings = replace(EARLY, clustering=clustering)
+    windows = [(generator.random((10, 3)), generator.normal(size=(3, 8))) for _ in range(count)]
+    going, moved = OnlineDiarization(settings), OnlineDiarization(settings)
+    revised = 0
     for index, window in enumerate(windows):
         state = unpack_state(pack_state(moved.state()))
-        moved = OnlineDiarization(EARLY)
+        moved = OnlineDiarization(settings)
         moved.restore(state)
         assert moved(index * STEP, *window, silent=index < 2) == going(index * STEP, *window, silent=index < 2)
+        last = index == count - 1
+        revision = going.revision(last=last)
+        assert moved.revision(last=last) == revision
+        revised += revision is not None
+    assert revised == revisions
 
 
 @pytest.mark.parametrize("damage", [{"names": [9]}, {"named": np.zeros(3)}])
