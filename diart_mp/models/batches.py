@@ -14,4 +14,4 @@ def batch_invariant(run: Callable[[FloatArray], FloatArray], item: Sequence[int]
     """
     noise = np.random.default_rng(0).standard_normal((max(sizes), *item), dtype=np.float32)
     whole = run(noise)
-    return all(np.array_equal(run(noise[-size:]), whole[-size:]) for size in sizes)
+    return all(np.array_equal(run(noise[-size:]), whole[-size:]) for size in sizes if size < len(noise))

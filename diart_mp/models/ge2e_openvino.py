@@ -15,8 +15,8 @@ from diart_mp.models.ge2e import BANDS, PARTIAL, MelFrontEnd
 from diart_mp.models.openvino import Layers, Session
 from diart_mp.precision import Precision
 
-_ROWS = 16  # partials per pass: most of what a batch gains, in bounded memory
-_TRIED_ROWS = (2, 5, 16)  # passes of these many partials have to agree to the bit
+_ROWS = 32  # partials per pass: all that a batch gains, in bounded memory
+_TRIED_ROWS = (2, 5, 32)  # passes of these many partials have to agree to the bit
 
 
 def graph(weights: Mapping[str, FloatArray]) -> Any:

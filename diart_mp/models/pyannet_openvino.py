@@ -5,7 +5,7 @@ computed in float32 whatever the precision: its normalisations amplify small dif
 come from and how chunks are batched is unknown here. The segmentation stage runs it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from diart_mp.models.base import FloatArray
 from diart_mp.models.batches import batch_invariant
 from diart_mp.models.openvino import Layers, Session
-from diart_mp.models.overlap import PIECE, Memory, fingerprints
+from diart_mp.models.overlap import PIECE, Memory, Print, fingerprints
 from diart_mp.models.pyannet import LSTM_LAYERS, SINC_KERNEL, SINC_STRIDE, sinc_filters
 from diart_mp.precision import Precision
 
@@ -61,20 +61,25 @@ class SincLayer:
         for first in range(-before, positions, _BLOCK):
             begin = first * SINC_STRIDE
             end = begin + (_BLOCK - 1) * SINC_STRIDE + SINC_KERNEL
-            pieces = prints[begin // PIECE : -(-end // PIECE)] if begin >= 0 else [None]
-            key = None if None in pieces else (begin % PIECE, *pieces)
-            block = None if key is None else self._memory.get(key)
-            if block is None:
-                block = self._block(np.pad(waveform[max(0, begin) : end], (max(0, -begin), 0)))
-                if key is not None:
-                    self._memory.put(key, block)
-            blocks.append(block)
+            blocks.append(self._block(waveform, begin, end, prints))
         blocks[0] = blocks[0][before:]
         return np.concatenate(blocks)
 
-    def _block(self, samples: FloatArray) -> FloatArray:
-        windows = np.lib.stride_tricks.sliding_window_view(samples, SINC_KERNEL)[::SINC_STRIDE]
-        block: FloatArray = np.ascontiguousarray(windows) @ self._filters
+    def _block(self, waveform: FloatArray, begin: int, end: int, prints: Sequence[Print]) -> FloatArray:
+        """The filters on samples ``begin`` to ``end``, (400, 80); of those before the waveform some rows, nobody knows which."""
+        pieces = tuple(prints[max(0, begin // PIECE) : -(-end // PIECE)])
+        whole = ("whole", begin % PIECE, *pieces)
+        rest = ("rest", begin % PIECE, *pieces[begin >= 0 :])  # the rows that need nothing of the first piece
+        known = None not in pieces
+        block = self._memory.get(rest if begin < 0 else whole) if known else None
+        if block is None:
+            padded = np.pad(waveform[max(0, begin) : end], (max(0, -begin), 0))
+            windows = np.lib.stride_tricks.sliding_window_view(padded, SINC_KERNEL)[::SINC_STRIDE]
+            block = np.ascontiguousarray(windows) @ self._filters
+            if known:
+                self._memory.put(rest, block)
+                if begin >= 0:
+                    self._memory.put(whole, block)
         return block
 
 

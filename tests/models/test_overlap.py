@@ -43,12 +43,14 @@ def test_memory_forgets_what_no_window_needed_for_long() -> None:
     assert len(memory) == 0
 
 
+@pytest.mark.parametrize("samples", [80000, 52345, 48000, 76030, 71990])
 def test_filters_of_a_window_are_its_own_whatever_was_there_before(
-    segmentation_weights: dict[str, FloatArray], windows: FloatArray
+    segmentation_weights: dict[str, FloatArray], windows: FloatArray, samples: int
 ) -> None:
     remembering = SincLayer(segmentation_weights)
-    for window in (windows[0], windows[2], windows[1], windows[0] * np.float32(0.5), windows[3][:52345]):
-        np.testing.assert_array_equal(remembering(window), SincLayer(segmentation_weights)(window))
+    for window in (windows[0], windows[2], windows[1], windows[0] * np.float32(0.5), windows[3]):
+        cut = window[:samples]
+        np.testing.assert_array_equal(remembering(cut), SincLayer(segmentation_weights)(cut))
 
 
 @pytest.mark.parametrize("samples", [1261, 16000, 52345, 80000])
