@@ -35,8 +35,8 @@ ExecStart={command}
 User={user}
 Restart=always
 RestartSec=1
-KillSignal=SIGTERM
-TimeoutStopSec=5
+KillSignal=SIGUSR2
+TimeoutStopSec=30
 LimitNOFILE=65536
 Environment=OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads}
 NoNewPrivileges=yes

@@ -28,6 +28,7 @@ _COMMANDS = {
     "top": ("diart_mp.cli.top", "Show the pipelines that run on this machine."),
     "stage": ("diart_mp.cli.stage", "Run one stage of a pipeline as a process of its own."),
     "topology": ("diart_mp.cli.topology", "Check and explain the topology of a pipeline on several hosts."),
+    "drain": ("diart_mp.cli.drain", "End a stage that was started by hand, when it has finished what it has."),
     "keys": ("diart_mp.cli.keys", "Make, show and authorize the keys of hosts."),
     "completion": ("diart_mp.cli.completion", "Print the completion script for a shell."),
 }

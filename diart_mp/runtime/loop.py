@@ -20,10 +20,12 @@ import numpy as np
 import zmq
 
 from diart_mp.bundles import encode_all
-from diart_mp.errors import DamagedAudioError, DiartMpError, ProtocolError, StaleAudioError
+from diart_mp.errors import DamagedAudioError, ProtocolError, StaleAudioError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain, check_fields
 from diart_mp.runtime.activity import Activity, activity_file
+from diart_mp.runtime.chunks import BUNDLES, reason_of, takes_bundles, window_of
 from diart_mp.runtime.control import StageControl
+from diart_mp.runtime.drain import Drain
 from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.habits import Habits, check_shapes
 from diart_mp.runtime.inline import inline_of
@@ -35,12 +37,11 @@ from diart_mp.transport.ring import RingReader
 
 CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again
 CHECKPOINT = "checkpoint."  # prefix of the fields that carry checkpoints, one per keyed stage
-BUNDLES = "bundles"  # plain field of a chunk: its owner takes several results in one multipart
 NAME = "name"  # plain field of chunks with which a stage may begin: what the stream is called in outputs
 _OF_NO_USE = ("settings", NAME, RESTORE, BUNDLES)  # to the owner, which has said them
 ERROR = "error"  # plain field of a chunk that could not be processed: why
+_LINGER_MS = 2000  # that what a drained stage has passed on may take to leave the host
 _ANNOUNCE_S = 0.1  # how often room is announced again
-_MAX_REASON = 1000  # characters of an error that travel
 _COUNTERS: dict[type[Exception], str] = {StaleAudioError: "stale", DamagedAudioError: "damaged"}
 _MAX_STREAMS = 10_000  # of which the newest attempt is remembered
 
@@ -100,11 +101,13 @@ class StageLoop:
         self._faults = faults_of(stage.name)
         self._somebody_elses = bool(config.implementation)
         self._habits: Habits | None = None
+        self._drain = Drain()
         self._stopping = False
 
     def run(self) -> None:
         """Until the supervisor or a signal says stop."""
         signal.signal(signal.SIGTERM, self._on_signal)
+        self._drain.install()
         poller = self._poller()
         self._receiver.announce()
         self._control.ready()
@@ -123,6 +126,7 @@ class StageLoop:
             worked = self._work()
             if worked and self._habits is not None:
                 self._tell_habits(self._habits)
+            self._leave_when_done(busy=arrived or worked)
             if time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
                 self._control.tell_refusals(
@@ -142,6 +146,15 @@ class StageLoop:
         self._activity.close()
         if self._habits is not None:
             self._habits.close()
+
+    def _leave_when_done(self, *, busy: bool) -> None:
+        """Asked to drain: take nothing new, and end once all that was under way has come, is done and passed on."""
+        self._receiver.leaving = self._drain.asked
+        waiting = self._sender is not None and self._sender.statistics().waiting > 0
+        if self._drain.over(busy=busy or waiting):
+            for socket in (*self._replies.values(), *([self._sender.socket] if self._sender is not None else [])):
+                socket.linger = _LINGER_MS
+            self._stopping = True
 
     def _on_signal(self, *_: object) -> None:
         self._stopping = True
@@ -257,7 +270,7 @@ class StageLoop:
     def _may_join(self, message: Message, first: Message) -> bool:
         """Windows of different lengths are no batch, and what an earlier process may have died of is done alone."""
         alone = (message.stream, message.seq) in self._suspects or (first.stream, first.seq) in self._suspects
-        return not alone and _window_of(message) == _window_of(first)
+        return not alone and window_of(message) == window_of(first)
 
     def _count(self, what: str) -> None:
         counters = self._control.progress.counters
@@ -274,7 +287,7 @@ class StageLoop:
         except Exception as error:  # noqa: BLE001  # the boundary to a stage's own code: its failure is an answer
             if len(messages) == 1:
                 self._count(_COUNTERS.get(type(error), "errors"))
-                return [{ERROR: Plain(f"{self._stage.name}: {_reason(error)}")}]
+                return [{ERROR: Plain(f"{self._stage.name}: {reason_of(error)}")}]
         return [self._answers([message])[0] for message in messages]
 
     def _process(self, messages: Sequence[Message]) -> Sequence[Mapping[str, FieldValue]]:
@@ -305,7 +318,7 @@ class StageLoop:
             return {CHECKPOINT + stage.name: np.frombuffer(stage.checkpoint(message.stream), np.uint8)}
         except Exception as error:  # noqa: BLE001  # the same boundary; the owner keeps the checkpoint that it has
             self._count("errors")
-            text = f"{stage.name} has no checkpoint at chunk {message.seq}: {_reason(error)}"
+            text = f"{stage.name} has no checkpoint at chunk {message.seq}: {reason_of(error)}"
             self._control.send("event", event="note", stream=message.stream, text=text)
             return {}
 
@@ -346,7 +359,7 @@ class StageLoop:
                 stage.forget(message.stream)
         except Exception as error:  # noqa: BLE001  # the same boundary; the stream is over all the same
             self._count("errors")
-            self._control.send("event", event="note", stream=message.stream, text=f"{stage.name}: {_reason(error)}")
+            self._control.send("event", event="note", stream=message.stream, text=f"{stage.name}: {reason_of(error)}")
         return fields
 
     def _reply(self, messages: Sequence[Message]) -> None:
@@ -358,7 +371,7 @@ class StageLoop:
                 continue
             results = waiting.setdefault(message.reply_to, [])
             results.append(self._result(message))
-            if not _takes_bundles(message):
+            if not takes_bundles(message):
                 self._answer(message.reply_to, waiting.pop(message.reply_to))
         for owner, results in waiting.items():
             self._answer(owner, results)
@@ -383,22 +396,3 @@ class StageLoop:
         self._control.guard.mend(socket)
         for _, frames in encode_all(results, self._sender_id):
             socket.send_multipart(frames, copy=False)
-
-
-def _takes_bundles(message: Message) -> bool:
-    """Whether a chunk's owner says that it takes several results in one multipart."""
-    field = message.fields.get(BUNDLES)
-    return isinstance(field, Plain) and field.value is True
-
-
-def _reason(error: Exception) -> str:
-    """An error as text that can travel."""
-    text = str(error) if isinstance(error, DiartMpError) else f"{type(error).__name__}: {error}"
-    return text.encode(errors="backslashreplace").decode()[:_MAX_REASON]
-
-
-def _window_of(message: Message) -> tuple[int, int]:
-    """Sample rate and number of samples of a chunk's audio."""
-    audio = message.fields.get("audio")
-    count = audio.count if isinstance(audio, AudioRef) else getattr(audio, "size", 0)
-    return message.rate, count

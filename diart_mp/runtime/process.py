@@ -21,9 +21,10 @@ from typing import Protocol
 import zmq
 
 from diart_mp.errors import DiartMpError, OutputError, UsageError
-from diart_mp.places import place_of
+from diart_mp.places import label, place_of
 from diart_mp.runtime.chain import make_stage, stage_class
 from diart_mp.runtime.control import StageControl
+from diart_mp.runtime.drain import leave_note
 from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.rundir import RunDirectory
 from diart_mp.topology import StageConfig, Topology
@@ -49,12 +50,13 @@ def run_stage(name: str, topology_file: Path, *, epoch: int, guard: int | None =
     replica = _replica(number, topology.stage(name))
     _set_title(name, replica, topology.stage(name).replicas)
     with ExitStack() as stack:
-        topology = _settle(topology, name, replica, stack)
+        topology = _settle(topology_file, name, replica, stack)
         return _run_in(topology, name, replica=replica, epoch=epoch)
 
 
-def _settle(topology: Topology, name: str, replica: int, stack: ExitStack) -> Topology:
-    """The topology as one process takes it: with a folder, and with the replica's own device."""
+def _settle(file: Path, name: str, replica: int, stack: ExitStack) -> Topology:
+    """The topology in ``file`` as one process takes it: with a folder, and with the replica's own device."""
+    topology = Topology.read(file)
     stages = [
         replace(stage, device=stage.device_of(replica)) if stage.name == name else stage for stage in topology.stages
     ]
@@ -68,6 +70,7 @@ def _settle(topology: Topology, name: str, replica: int, stack: ExitStack) -> To
         msg = f"{name} is started by diart-mp run: its neighbours in the topology have no 'bind' to be reached at"
         raise UsageError(msg)
     directory = stack.enter_context(RunDirectory())
+    leave_note(directory.path, label(topology.stage(name), replica), file)
     return replace(topology, directory=str(directory.path), run=topology.run or directory.run)
 
 

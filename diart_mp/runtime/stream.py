@@ -22,9 +22,10 @@ from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime.answers import revision_from_plain, turns_from_plain
+from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
-from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, CHECKPOINT_EVERY, ERROR, NAME
+from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR, NAME
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory

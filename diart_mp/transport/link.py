@@ -7,7 +7,8 @@ keyed stage to the replica that the crc32 of the stream id picks, and keeps no c
 room waits here; how much that can be is bounded by the owners (``max_in_flight``), never by ZeroMQ's queues.
 
     receiver -> sender   room  {replica, epoch, for: epoch of the sender it knows (0: none), received, limit,
-                                bundles: whether it takes several chunks in one multipart (diart_mp.bundles)}
+                                bundles: whether it takes several chunks in one multipart (diart_mp.bundles),
+                                leaving: whether it wants nothing more, whatever limit it has announced}
     sender -> receiver   hello {from: [stage, epoch]}   count from 0; whenever the two do not count the same chunks
 
 The counts are for one acquaintance: hello begins a new one. A receiver that has got nothing for a second asks for one, so
@@ -190,7 +191,7 @@ class Sender:
             self._epochs[index] = epoch
             known = self._replicas[index] = _Replica(identity, index, epoch, header.get("bundles") is True)
         if meant == self._sender[1] and received <= known.sent:
-            known.limit = max(known.limit, limit)
+            known.limit = known.sent if header.get("leaving") is True else max(known.limit, limit)
         else:
             known.limit = known.sent = 0
             self._transmit(known, [pack_control("hello", **{"from": list(self._sender)}, host=self.refusals.host)])
@@ -266,6 +267,7 @@ class Receiver:
         identity = identity_of(stage, replica, epoch)
         self._links = [_Upstream(_connect(context, each, identity, guard), each) for each in endpoints]
         self._waiting = 0
+        self.leaving = False  # nothing new is wanted
         self.received = 0
         self.refused = 0
 
@@ -294,7 +296,7 @@ class Receiver:
 
         With ``worth``, only those whose room has grown by so many chunks since they were told.
         """
-        free = max(0, self._capacity - self._waiting)
+        free = 0 if self.leaving else max(0, self._capacity - self._waiting)
         for link in self._links:
             if worth and link.received + free < link.told + worth:
                 continue
@@ -308,6 +310,7 @@ class Receiver:
                 received=link.received,
                 limit=link.received + free,
                 bundles=True,
+                leaving=self.leaving,
                 host=self.refusals.host,
                 **{"for": link.met},
             )

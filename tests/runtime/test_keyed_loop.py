@@ -12,7 +12,8 @@ import pytest
 from diart_mp.config import Settings
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Message, Plain
-from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, ERROR
+from diart_mp.runtime.chunks import BUNDLES
+from diart_mp.runtime.loop import CHECKPOINT, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.stage import Chunk
 

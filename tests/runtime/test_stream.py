@@ -12,8 +12,9 @@ import pytest
 from diart_mp.audio.file import FileSource
 from diart_mp.config import Settings
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
+from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.journal import Journal
-from diart_mp.runtime.loop import BUNDLES, CHECKPOINT, ERROR
+from diart_mp.runtime.loop import CHECKPOINT, ERROR
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.transport.ring import PREFIX, ring_directory
