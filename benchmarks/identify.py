@@ -8,6 +8,7 @@ minute; kept in the cache), then the clustering and identify stages run for ever
 
 import argparse
 import itertools
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,12 +70,17 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--latency", type=float, default=5.0)
     arguments = parser.parse_args()
-    data = arguments.shared / "data"
+    with tempfile.TemporaryDirectory() as folder:
+        measure(arguments.shared, arguments.latency, Path(folder))
+
+
+def measure(shared: Path, latency: float, folder: Path) -> None:
+    data = shared / "data"
     cache, audio = FeatureCache(Models()), data / "conv5.flac"
     models = load_segmentation("builtin"), load_embedding("builtin")
     voices = {file.stem: enrol([file], *models)[0] for file in sorted((data / "enrol").glob("*.flac"))}
     for clustering in ("exact", "adaptive"):
-        settings = Settings.from_seconds(latency=arguments.latency, clustering=clustering)
+        settings = Settings.from_seconds(latency=latency, clustering=clustering)
         features = cache.get(audio, settings)
         embeddings = cache.embeddings(audio, features, settings, keep=True)
         truth = {name: np.zeros(features.length // TICK + 600, np.bool_) for name in voices}
@@ -82,7 +88,7 @@ def main() -> None:
             truth[name][round(100 * start) : round(100 * end)] = True
         rows = []
         for chosen in itertools.combinations(voices, 3):
-            file = cache._folder / "three.json"
+            file = folder / "three.json"
             EnrolledSpeakers(voices={name: voices[name] for name in chosen}).save(file)
             rows.append(shares(truth, said(features, embeddings, settings, file), chosen))
             print(
