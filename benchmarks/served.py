@@ -91,6 +91,11 @@ class Server:
         found = {name: psutil.Process(pid) for name, pid in self.pids.items()}
         return {"supervisor": psutil.Process(self._process.pid), **found}
 
+    def cpu(self) -> dict[str, float]:
+        """Processor time of each process so far, s."""
+        times = {name: process.cpu_times() for name, process in self.processes.items()}
+        return {name: each.user + each.system for name, each in times.items()}
+
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a plain request."""
         try:

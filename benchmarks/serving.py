@@ -46,8 +46,10 @@ def clients(recordings: Sequence[Path]) -> tuple[list[Figure], list[str]]:
     samples = [load(path) for path in recordings]
     with Server() as server:
         players = [Player(server.url, each) for each in samples]
+        before, begin = sum(server.cpu().values()), time.monotonic()
         asyncio.run(play_all(players))
-        skipped = server.metric("skipped_windows_total")
+        spent, took = sum(server.cpu().values()) - before, time.monotonic() - begin
+        skipped, results = server.metric("skipped_windows_total"), server.metric("results_total")
     rows, errors, firsts = [f"{'recording':<16}{'DER, %':>8}{'first, s':>10}{'p50, ms':>10}{'p99, ms':>10}"], [], []
     for path, player, audio in zip(recordings, players, samples, strict=True):
         turns = expected.get(path.stem, [])
@@ -63,6 +65,7 @@ def clients(recordings: Sequence[Path]) -> tuple[list[Figure], list[str]]:
         Figure("closed otherwise than well", sum(player.close_code != 1000 for player in players), 0),
         Figure("windows skipped", skipped, 0),
     ]
+    rows += ["", f"processor time of the server: {1000 * spent / results:.1f} ms per result, {spent / took:.2f} cores"]
     return found, rows
 
 

@@ -183,10 +183,11 @@ async def _beside(
             str(LONGER_S.get(kind, PHASE_S)),
         ]
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-        since = time.monotonic()
+        since, before = time.monotonic(), server.cpu()["gateway"]
         said, _ = await process.communicate()
         phases[kind] = [(since, time.monotonic())]
-        rows.append(f"{kind:<10}{said.decode().strip()}")
+        busy = (server.cpu()["gateway"] - before) / (time.monotonic() - since)
+        rows.append(f"{kind:<10}{said.decode().strip()}; the gateway worked {100 * busy:.0f} % of the time")
     for player in players:
         player.ending = True
     await asyncio.gather(*playing)
