@@ -31,6 +31,7 @@ from diart_mp.web.protocol import SUBPROTOCOL
 
 RATE = 16_000  # samples per second
 STEP_S = 0.5  # between results
+_FRAME_S = 0.02  # of the segmentation, a little more
 COMMAND = Path(sys.executable).with_name("diart-mp")
 
 
@@ -218,9 +219,9 @@ def _end_of_stats(message: dict[str, Any]) -> float | None:
 
 
 def _end_of_text(text: str) -> float | None:
-    """The end of the step that RTTM lines speak of."""
+    """The end of the step that RTTM lines speak of; a turn may end up to a frame behind it."""
     ends = [sum(map(float, line.split()[3:5])) for line in text.splitlines()]
-    return math.ceil(max(ends) / STEP_S - 1e-3) * STEP_S if ends else None
+    return math.ceil((max(ends) - _FRAME_S) / STEP_S) * STEP_S if ends else None
 
 
 async def play_all(players: Sequence[Player]) -> None:
