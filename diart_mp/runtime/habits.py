@@ -4,13 +4,12 @@ A habit that breaks nothing at once is told once, in one line with the stage's n
 that are not our own, and only where it costs nothing worth mentioning. Runs in ``runtime.loop``.
 """
 
-import io
 import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class Habits:
         self._looks, self._looked_at = 0, time.monotonic()
         self._told = set[str]()
         self._output = _Listening(sys.stdout)
-        sys.stdout = self._output
+        sys.stdout = cast(TextIO, self._output)
 
     def found(self) -> list[str]:
         """What has been found since the last call."""
@@ -46,7 +45,7 @@ class Habits:
 
     def _find(self) -> Iterable[str]:
         if self._output.first:
-            said = self._output.first[:_SHOWN]
+            said = self._output.first.splitlines()[0][:_SHOWN]
             yield f"{self._stage} prints to standard output ({said!r}); it goes to the log of the stage"
         if self._looks >= _AT_ONCE and time.monotonic() - self._looked_at < _EVERY_S:
             return
@@ -65,8 +64,8 @@ def check_shapes(message: Message, fields: Mapping[str, FieldValue]) -> None:
             raise ProtocolError(msg)
 
 
-class _Listening(io.TextIOBase):
-    """Standard output that keeps what is printed first."""
+class _Listening:
+    """Standard output that keeps what is printed first, and is the real one in everything else."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.first = stream, ""
@@ -76,13 +75,8 @@ class _Listening(io.TextIOBase):
         self.first = self.first or text.strip()
         return self.stream.write(text)
 
-    def flush(self) -> None:
-        """Pass on what waits."""
-        self.stream.flush()
-
-    def fileno(self) -> int:
-        """Of the real standard output."""
-        return self.stream.fileno()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _children() -> set[str]:
