@@ -110,6 +110,7 @@ def growth(looks: Sequence[dict[str, float]], name: str) -> float:
 def churn(recording: Path, seconds: float) -> tuple[list[Figure], list[str]]:
     """Come and go; then wait until all that was left has ended."""
     with Server("--max-streams", "200") as server:
+        server.metric("sessions")  # the first question makes a thread that answers all of them
         before = sizes(server)
         looks = asyncio.run(come_and_go(server, load(recording), seconds))
         deadline = time.monotonic() + _SETTLE_S

@@ -64,11 +64,11 @@ class Offender:
         """A request of which a byte comes every half second."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         for byte in self._request():
-            if time.monotonic() > self._until or reader.at_eof():
+            if time.monotonic() > self._until or writer.is_closing() or reader.at_eof():
                 break
             writer.write(bytes([byte]))
             await asyncio.sleep(0.5)
-        self.closed["no answer" if not reader.at_eof() else "hung up"] += 1
+        self.closed["hung up" if writer.is_closing() or reader.at_eof() else "time is over"] += 1
         writer.close()
 
     async def _noise(self) -> None:

@@ -208,6 +208,24 @@ def _send_frame(wire: socket.socket, kind: int, data: bytes) -> None:
     wire.sendall(bytes([0x80 | kind]) + size + bytes(4) + data)
 
 
+def test_a_request_that_crawls_is_not_waited_for(strict: Serving) -> None:
+    request = b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000
+    with socket.create_connection(("127.0.0.1", strict.port)) as wire:
+        wire.settimeout(0.05)
+        for byte in request:  # at most 20 in a second: it would take minutes
+            try:
+                wire.sendall(bytes([byte]))
+                if wire.recv(100) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        else:
+            pytest.fail("the whole request was waited for")
+    assert strict.get("/livez")[0] == 200
+
+
 def test_pages_of_others_may_not_connect(server: Serving) -> None:
     for headers in ({"Origin": "https://example.org"}, {"Host": "example.org"}):
         status, text = server.get("/", **headers)
