@@ -105,6 +105,7 @@ def _run(values: Mapping[str, Any], complain: Complaints) -> Any:
         scoring=_scoring(values),
     )
     complain(benchmark.corpus.problems)
+    models = options.with_workers(models, benchmark.audio_s)
     options.fetch_models(models)
     token = {"HF_TOKEN": values["hf_token"]} if values["hf_token"] else {}
     say = _counter(len(benchmark.corpus.recordings), quiet=values["quiet"])

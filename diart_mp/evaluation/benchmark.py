@@ -94,6 +94,11 @@ class Benchmark:
         self._jobs, self._force, self._scoring = jobs, force, scoring or Scoring()
         check_corpus(self.corpus, strict=strict)
 
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio in the corpus, as far as headers tell."""
+        return sum(_duration(recording) or 0.0 for recording in self.corpus.recordings.values())
+
     def __call__(
         self,
         settings: Settings | None = None,
