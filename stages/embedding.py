@@ -1,6 +1,7 @@
 """The embedding stage: one voice print per active local speaker of a window. Runs as the process of that name."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -64,7 +65,9 @@ class Embedding(Stage):
             return math.inf
         settings = self._last.settings
         if len(begun) >= self._needed:
+            began = time.process_time()
             self._needed = self._model.prepare(begun, settings.duration)
+            self.model_s += time.process_time() - began
             if not self._needed:
                 self._last = None
                 return math.inf
@@ -82,7 +85,10 @@ class Embedding(Stage):
         highest = np.stack([chunk.array("segmentation") for chunk in chunks]).max(axis=1)
         active = [scores >= chunk.settings.tau_active for scores, chunk in zip(highest, chunks, strict=True)]
         weights = [_weights(chunk, needed=each.any()) for chunk, each in zip(chunks, active, strict=True)]
-        return self._model(windows_at(chunks, self._model.sample_rate), np.stack(weights), np.stack(active))
+        waveforms, began = windows_at(chunks, self._model.sample_rate), time.process_time()
+        embeddings = self._model(waveforms, np.stack(weights), np.stack(active))
+        self.model_s += time.process_time() - began
+        return embeddings
 
     def _clean(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Each speaker from when he alone talks, unless that is too short."""
@@ -92,7 +98,10 @@ class Embedding(Stage):
             clean = clean_speech(segmentation, settings.tau_active)
             seconds = clean.sum(axis=0) * (settings.duration / settings.rate / len(clean))
             masks.append(clean & (seconds >= _SHORTEST_S))
-        return embed_clean(self._model, windows_at(chunks, self._model.sample_rate), np.stack(masks))
+        waveforms, began = windows_at(chunks, self._model.sample_rate), time.process_time()
+        embeddings = embed_clean(self._model, waveforms, np.stack(masks))
+        self.model_s += time.process_time() - began
+        return embeddings
 
 
 def _weights(chunk: Chunk, *, needed: bool) -> NDArray[np.floating]:

@@ -1,5 +1,6 @@
 """The segmentation stage: who of a few local speakers talks when, in one window. Runs as the process of that name."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -39,7 +40,9 @@ class Segmentation(Stage):
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """One batch through the model."""
         waveforms = windows_at(chunks, self._model.sample_rate)
+        began = time.process_time()
         scores = np.asarray(self._model(waveforms), np.float32)
+        self.model_s += time.process_time() - began
         if scores.ndim != 3 or len(scores) != len(chunks) or not np.isfinite(scores).all():
             msg = (
                 f"the model '{self._config.model}' gave scores of shape {scores.shape} for {len(chunks)} windows; "

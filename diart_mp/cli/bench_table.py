@@ -43,16 +43,16 @@ def _summary(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _table(report: Mapping[str, Any]) -> Iterator[str]:
     heads = [f"{name + ' ms':>{_WIDTH}}" for name in _TIMES]
-    yield f"{'p50 / p95 / p99':<15}" + "".join(heads) + "  chunks/s  busy %  batch   CPU s  memory MB"
+    yield f"{'p50 / p95 / p99':<15}" + "".join(heads) + "  chunks/s  busy %  batch   CPU s  models %  memory MB"
     for name, stage in report["stages"].items():
         times = "".join(f"{_three(stage[f'{kind}_ms']):>{_WIDTH}}" for kind in _TIMES)
         yield (
             f"{name:<15}{times}{stage['chunks_per_s']:10.1f}{100 * stage['busy']:8.1f}{stage['batch']:7.2f}"
-            f"{_number(stage['cpu_s'], 2):>8}{_number(stage['memory_mb'], 0):>11}"
+            f"{_number(stage['cpu_s'], 2):>8}{_percent(stage.get('models')):>10}{_number(stage['memory_mb'], 0):>11}"
         )
     supervisor = report["supervisor"]
     blank = " " * (_WIDTH * len(_TIMES) + 25)
-    yield f"{'supervisor':<15}{blank}{_number(supervisor['cpu_s'], 2):>8}{_number(supervisor['memory_mb'], 0):>11}"
+    yield f"{'supervisor':<15}{blank}{_number(supervisor['cpu_s'], 2):>8}{'':>10}{_number(supervisor['memory_mb'], 0):>11}"
 
 
 def _three(values: Mapping[str, float]) -> str:
@@ -62,6 +62,10 @@ def _three(values: Mapping[str, float]) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "?" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

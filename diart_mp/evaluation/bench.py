@@ -79,7 +79,7 @@ class Measurement:
 
     Times in s: ``start_s`` until all stages were ready, ``first_s`` until the first result, both from the start of the run;
     ``wall_s`` from ready until the last stream was over; ``audio_s`` of all streams together. ``usage`` by process (from
-    ready on), the supervisor's included. ``skipped`` windows and ``lost_s`` of audio are what overload cost live streams.
+    ready on), the supervisor's included; ``models_s``: how much of it was spent in models. ``skipped`` windows and ``lost_s`` of audio are what overload cost live streams.
     """
 
     chunks: tuple[ChunkTimes, ...]
@@ -91,6 +91,7 @@ class Measurement:
     audio_s: float
     skipped: int = 0
     lost_s: float = 0.0
+    models_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def measure(
@@ -100,10 +101,16 @@ def measure(
     recorder = _Recorder()
     with LocalPipeline(load.job(settings), models, on_event=recorder.event, environment=environment) as pipeline:
         summary = pipeline.run()
+        models_s = {
+            each["stage"]: (each["counters"] or {}).get("model_ms", 0) / 1000
+            for each in pipeline.supervisor.status()["stages"]
+        }
     if summary.failures:
         msg = f"nothing was measured, since {len(summary.failures)} chunks or streams failed; first: {summary.failures[0]}"
         raise StageError(msg)
-    return recorder.measurement(skipped=summary.skipped, lost_s=summary.gaps_s, audio_s=summary.audio_s)
+    return recorder.measurement(
+        skipped=summary.skipped, lost_s=summary.gaps_s, audio_s=summary.audio_s, models_s=models_s
+    )
 
 
 def chunk_times(event: Mapping[str, Any]) -> ChunkTimes:
@@ -171,7 +178,7 @@ class _Recorder:
                 self.looked = now
                 self.log.sample()
 
-    def measurement(self, *, skipped: int, lost_s: float, audio_s: float) -> Measurement:
+    def measurement(self, *, skipped: int, lost_s: float, audio_s: float, models_s: Mapping[str, float]) -> Measurement:
         """What has been noted, after the end of the run."""
         if not self.chunks:
             msg = f"nothing was measured: {audio_s:.2f} s of audio gave no result; take a longer recording"
@@ -186,6 +193,7 @@ class _Recorder:
             audio_s=audio_s,
             skipped=skipped,
             lost_s=lost_s,
+            models_s=models_s,
         )
 
 

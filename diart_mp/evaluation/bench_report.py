@@ -12,6 +12,7 @@ Knows nothing of how a run is made. Runs in the process of ``diart-mp bench``.
                  compute_ms    in the stage's hands (a batch of several counts for each of its chunks); 0 in capture
                  transport_ms  from the stage before to here; in capture: from the last stage's answer to its owner
                  chunks_per_s  chunks over the time of the run; ``busy`` is the share of it in which the stage computes
+                 models        share of the stage's processor time that is spent in its models; null where it has none
                  cpu_s, memory_mb  processor time from "ready" on, and peak resident memory; null where not known
                  batch, batch_max  mean and largest number of chunks in a batch
     supervisor   {cpu_s, memory_mb} of the process that starts the stages and collects what is shown here
@@ -107,10 +108,18 @@ def _stages(measurement: Measurement, rate: float) -> dict[str, Any]:
             "transport_ms": percentiles(transports[stage]),
             "chunks_per_s": round(rate, 2),
             **_work(hops[stage], measurement.wall_s),
+            "models": _share(measurement, stage),
             **_usage([used for name, used in measurement.usage.items() if name.partition("/")[0] == stage]),
         }
         for stage in hops
     }
+
+
+def _share(measurement: Measurement, stage: str) -> float | None:
+    """Of a stage's processor time, that in models; its processes tell it now and then, so of short runs a little is missing."""
+    spent = sum(seconds for name, seconds in measurement.models_s.items() if name.partition("/")[0] == stage)
+    whole = sum(used.cpu_s for name, used in measurement.usage.items() if name.partition("/")[0] == stage)
+    return round(spent / whole, 4) if spent and whole else None
 
 
 def _work(hops: Sequence[Hop], wall_s: float) -> dict[str, float]:

@@ -23,7 +23,7 @@ FFT, HOP, BANDS = 400, 160, 40  # samples, samples, mel bands
 PARTIAL = 160  # mel frames of a partial: 1.6 s
 _STRIDE = 77  # mel frames from one partial to the next: 1.3 partials per second
 _MIN_COVERAGE = 0.75  # share of the last partial that has to be audio
-_GRID, _GRID_START = 50, 10  # mel frames from one partial of the grid to the next, and of a window before the first
+_GRID, _GRID_START = 50, 35  # mel frames from one partial of the grid to the next, and of a window before the first
 _BLOCK = PIECE // HOP  # mel frames that are computed and remembered together: 0.25 s
 _LEVEL = 1e-3  # mean power of clean speech: -30 dBFS, to which the training data were brought
 _SILENCE = 1e-10  # mean power below which there is nothing to be embedded: -100 dBFS
@@ -122,7 +122,7 @@ def partial_starts(samples: int) -> list[int]:
 
 
 def grid_starts(samples: int) -> list[int]:
-    """First mel frames of partials every 0.5 s that hold nothing but audio of the window: 10, 60, 110 ...
+    """First mel frames of partials every 0.5 s that hold nothing but audio of the window: 35, 85, 135 ...
 
     Windows a multiple of 0.5 s apart have them in common. A window that is too short has those of `partial_starts`.
     """

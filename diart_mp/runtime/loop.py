@@ -264,6 +264,7 @@ class StageLoop:
         progress.compute_s += progress.busy_s()
         progress.busy_since = None
         progress.done += len(batch)
+        progress.counters["model_ms"] = round(1000 * self._stage.model_s)
         self._free(len(batch))
         return passed
 

@@ -139,6 +139,7 @@ class Stage(ABC):
         str, ...
     ] = ()  # fields of a chunk that it reads; that some stage before gives them is checked beforehand
     produces: tuple[str, ...] = ()  # fields that it adds or replaces
+    model_s: float = 0.0  # of processor time in its models so far, where a stage counts it
 
     def __init__(self, config: StageConfig) -> None:
         """``config`` is the stage's own table of the topology: model, device, options."""

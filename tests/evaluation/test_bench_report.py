@@ -84,3 +84,10 @@ def test_replicas_of_a_stage_are_added_up() -> None:
     stage = figures(replace(measurement, chunks=(first, moved), usage=usage))["stages"]["first"]
     assert (stage["cpu_s"], stage["memory_mb"]) == (1.5, 300.0)
     assert stage["busy"] == 0.26  # 6 and 7 of 50 ms, at the same time
+
+
+def test_share_of_models_is_of_all_processes_of_a_stage() -> None:
+    measured = two_chunks()
+    usage = {**measured.usage, "first/1": Usage(3.0, 200.0)}
+    stages = figures(replace(measured, usage=usage, models_s={"first": 0.9, "first/1": 2.7, "second": 0.0}))["stages"]
+    assert {name: stage["models"] for name, stage in stages.items()} == {"capture": None, "first": 0.9, "second": None}

@@ -99,7 +99,7 @@ def test_the_ends_of_a_window_are_its_own(windows: FloatArray) -> None:
 
 @pytest.mark.parametrize(
     ("samples", "starts"),
-    [(80000, list(range(10, 311, 50))), (160000, list(range(10, 811, 50))), (25600, [0]), (16000, [0])],
+    [(80000, list(range(35, 336, 50))), (160000, list(range(35, 836, 50))), (25600, [0]), (16000, [0])],
 )
 def test_grid_of_a_window(samples: int, starts: list[int]) -> None:
     assert grid_starts(samples) == starts
