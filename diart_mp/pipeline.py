@@ -70,6 +70,10 @@ class Stream:
         """Add samples, (n,) or (n, channels), of any n; waits while more than 10 s wait. AudioError as ``PushSource.write``."""
         self._pushed().write(samples, timeout)
 
+    async def awrite(self, samples: NDArray[Any], timeout: float | None = None) -> None:
+        """``write``, without holding up the event loop while it waits."""
+        await asyncio.to_thread(self.write, samples, timeout)
+
     def end(self) -> None:
         """There is no more audio; what is on its way still comes."""
         self._pushed().end()
@@ -161,6 +165,12 @@ class Pipeline:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__)
 
     def stream(
         self,

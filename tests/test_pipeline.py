@@ -91,6 +91,27 @@ def test_several_streams_and_async(pipeline: Pipeline, recording: Path) -> None:
     assert list(left) == []
 
 
+def test_everything_from_an_event_loop(recording: Path, expected: bytes, tmp_path: Path) -> None:
+    samples, _ = soundfile.read(recording, dtype="float32")
+
+    async def push() -> int:
+        async with Pipeline(CONFIG) as pipeline:
+            stream = pipeline.open("hum", live=False, output=tmp_path)
+
+            async def write() -> None:
+                for block in np.array_split(samples, 30):
+                    await stream.awrite(block)
+                stream.end()
+
+            writer = asyncio.create_task(write())
+            count = len([update async for update in stream])
+            await writer
+            return count
+
+    assert asyncio.run(push()) > 10
+    assert (tmp_path / "hum.rttm").read_bytes() == expected
+
+
 def test_annotation_on_request(pipeline: Pipeline, recording: Path, expected: bytes) -> None:
     pytest.importorskip("pyannote.core")
     annotation = to_annotation(pipeline.stream(AudioFile(recording)), uri="hum")
