@@ -24,7 +24,7 @@ class Right(Stage):
 
 class Raises(Right):
     def process(self, chunks: Sequence[Chunk]) -> Answers:
-        msg = "out of paper"
+        msg = "out of\npaper"
         raise RuntimeError(msg)
 
 

@@ -14,9 +14,9 @@ def takes_bundles(message: Message) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """An error as text that can travel."""
+    """An error as one line that can travel."""
     text = str(error) if isinstance(error, DiartMpError) else f"{type(error).__name__}: {error}"
-    return text.encode(errors="backslashreplace").decode()[:_MAX_REASON]
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()[:_MAX_REASON]
 
 
 def window_of(message: Message) -> tuple[int, int]:
