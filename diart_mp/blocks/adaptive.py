@@ -21,7 +21,7 @@ from diart_mp.blocks.clustering import UNMAPPED, check_window
 from diart_mp.blocks.weights import clean_speech
 from diart_mp.config import Settings
 
-NEAREST = 0.52
+NEAREST = 0.54
 """Times ``delta_new``: the corrected distance from which a voice is somebody else's."""
 
 NOISE = 0.37

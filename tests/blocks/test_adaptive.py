@@ -64,7 +64,7 @@ def test_a_new_voice_is_the_nearest_free_speaker_until_it_is_plain_that_it_is_ne
 
 
 def test_what_shortness_adds_to_a_distance_is_taken_off() -> None:
-    # 0.8 is a distance of 0.2 from EAST: more than 0.52 * 0.35 = 0.18, but 0.13 is taken off for a second of speech
+    # 0.8 is a distance of 0.2 from EAST: more than 0.54 * 0.35 = 0.19, but 0.13 is taken off for a second of speech
     near = 0.8 * EAST + 0.6 * NORTH
     blocks = clustering()
     label(blocks, talk((0, 5)), EAST)
