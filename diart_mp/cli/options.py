@@ -221,11 +221,32 @@ def stage_options(command: Command) -> Command:
 
 def place_options(command: Command) -> Command:
     """Stages on other hosts."""
-    return click.option(
-        "--topology",
-        type=click.Path(path_type=Path),
-        help="File that says which stages run where, with which models; those without a place are started here.",
-    )(command)
+    for option in reversed(
+        [
+            click.option(
+                "--topology",
+                type=click.Path(path_type=Path),
+                help="File that says which stages run where, with which models; those without a place are started here.",
+            ),
+            click.option("--provisioner", metavar="KIND", help="Start the others, too: local, ssh or ray."),
+            click.option("--address", default="", help="Of the Ray cluster; default: the one of this host."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def provision(values: Mapping[str, Any], plan: Topology | None) -> Any:
+    """What makes ``Provisioned`` of a run, given what takes its notes; None where nobody is to start stages elsewhere."""
+    if values["provisioner"] is None:
+        return None
+    if plan is None:
+        msg = "--provisioner starts the stages that a topology places elsewhere; name it with --topology FILE"
+        raise UsageError(msg)
+    from diart_mp.runtime.provision import Provisioned, provisioner_of
+
+    chosen = provisioner_of(values["provisioner"], plan, values["address"])
+    return lambda on_note: Provisioned(plan, values["topology"], chosen, on_note=on_note)
 
 
 def output_options(command: Command) -> Command:

@@ -48,6 +48,7 @@ def command(**values: Any) -> int:
     """
     job, problems = _job(values)
     plan = options.plan(values)
+    provision = options.provision(values, plan)
     models = options.with_workers(options.models(values, plan), recorded_s(job.sources))
     stages = options.stages(values, models)
     reference = _reference(values["reference"])
@@ -60,7 +61,9 @@ def command(**values: Any) -> int:
         for problem in problems:
             view.note(f"left out: {problem}")
         interrupt = _Interrupt()
-        summary = _run(job, models, reporter, interrupt, values["hf_token"], stages=stages, plan=plan)
+        summary = _run(
+            job, models, reporter, interrupt, values["hf_token"], stages=stages, plan=plan, provision=provision
+        )
         summary.failures[:0] = problems
         reporter.finish(summary)
     for failure in summary.failures:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from diart_mp.precision import Precision
+from diart_mp.runtime.provision import Provisioned
 from diart_mp.runtime.rundir import RunDirectory
 from diart_mp.runtime.shares import Shares
 from diart_mp.runtime.supervisor import Supervisor
@@ -72,11 +73,13 @@ class LocalPipeline:
         environment: Mapping[str, str] | None = None,
         stages: Sequence[StageConfig] | None = None,
         plan: Topology | None = None,
+        provision: Callable[[Callable[[str], None]], Provisioned] | None = None,
         **limits: Any,
     ) -> None:
         """``stages``: another chain than the default one (``runtime.chain``). ``limits``: max_in_flight, silence_s and stuck_s of the topology.
 
-        ``plan``: a topology for several hosts, whose stages at home are started here.
+        ``plan``: a topology for several hosts, whose stages at home are started here; ``provision``
+        makes what starts the others, and gets what takes its notes.
         """
         self.summary, self._plan = RunSummary(), plan
         self._on_event = on_event
@@ -85,6 +88,7 @@ class LocalPipeline:
         topology = make_topology(self._directory, job, models, stages, plan, **limits)
         file = self._directory.path / "topology.toml"
         topology.write(file)
+        self._provisioned = provision(self._note) if provision is not None else None
         self.supervisor = Supervisor(topology, file, on_event=self._event, inherit=inherit, environment=environment)
 
     def __enter__(self) -> Self:
@@ -92,6 +96,8 @@ class LocalPipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._provisioned is not None:
+            self._provisioned.__exit__()
         self.supervisor.__exit__()
         self._directory.__exit__()
 
@@ -100,8 +106,13 @@ class LocalPipeline:
         self.supervisor.start()
         while not self.supervisor.finished:
             self.supervisor.step()
+            if self._provisioned is not None:
+                self._provisioned.step()
             each_step()
         return self.summary
+
+    def _note(self, text: str) -> None:
+        self._event({"event": "note", "stream": "", "text": text})
 
     def _event(self, event: dict[str, Any]) -> None:
         summary = self.summary
