@@ -55,7 +55,7 @@ def main() -> None:
         conversation(audio, seconds=120.0, seed=5)
         diart("run", audio, "--latency", "1", "--output", folder / "local", "--quiet", *TONES)
         os.environ["PYTHONPATH"] = str(ROOT)  # of the workers, for the models of the tests
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         try:
             for _ in range(3):
                 cluster.add_node(num_cpus=2)
