@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.command import COMMAND, TONES, Diart
+from tests.cli.command import COMMAND, TONES, Diart, finish
 from tests.fakes import conversation
 from tests.hosts.rig import write_plan
 
@@ -53,11 +53,11 @@ def test_a_killed_stage_is_started_again(diart: Diart, talk: Path, expected: byt
         stages = psutil.Process(run.pid).children(recursive=True)
         (victim,) = [each for each in stages if each.cmdline()[:1] == ["diart-mp: embedding"]]
         os.kill(victim.pid, signal.SIGKILL)
-        out, err = run.communicate(timeout=90)
-    assert run.returncode == 0, err
-    assert "embedding at B was killed by signal 9; starting it again" in err
+        done = finish(run)
+    assert done.code == 0, done.err
+    assert "embedding at B was killed by signal 9; starting it again" in done.err
     assert (tmp_path / "out" / "talk.rttm").read_bytes() == expected
-    seqs = [json.loads(line).get("seq") for line in [*lines, *out.splitlines()] if '"seq"' in line]
+    seqs = [json.loads(line).get("seq") for line in [*lines, *done.out.splitlines()] if '"seq"' in line]
     assert seqs == list(range(len(seqs)))
     assert not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in stages)
 
