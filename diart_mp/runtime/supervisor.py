@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +21,7 @@ import zmq
 from diart_mp.errors import ProtocolError, StageError
 from diart_mp.messages import pack_control, unpack_control
 from diart_mp.runtime.activity import activity_file, read_activity
+from diart_mp.runtime.child import Child
 from diart_mp.runtime.remote import RemoteStages
 from diart_mp.topology import Topology
 from diart_mp.transport.link import identity_of, listen, make_socket
@@ -32,7 +32,6 @@ _STOP_S = 1.0  # that a stage has to end after SIGTERM
 _LATE_S = (
     1.0  # between two looks of the supervisor itself from which silence proves nothing: the whole machine was held up
 )
-_DUMP_S = 0.3  # that a hung stage has to write down where it hangs
 _CRASHES = 3  # of one chunk before it is set aside
 _KILLED_WEIGHT = 0.25  # of a SIGKILL, which mostly comes from outside and is not the chunk's fault
 _LAST_WORDS_S = 0.3  # that what an ended process said may take to arrive
@@ -44,7 +43,6 @@ _FRUITLESS = (
     15  # restarts of one stage in a row without any result between; more than killed chunks need to be set aside
 )
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_STDERR_LINES = 20  # of a dead stage that are kept for the report
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -55,30 +53,6 @@ class StageFatalError(StageError):
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
-
-
-@dataclass(slots=True)
-class _Process:
-    """One stage as the supervisor sees it."""
-
-    name: str
-    replica: int
-    epoch: int = 0
-    process: subprocess.Popen[bytes] | None = None
-    log: Path | None = None
-    ready: bool = False
-    started_at: float = 0.0
-    restart_at: float | None = None  # monotonic s
-    restarts: list[float] = field(default_factory=list)  # monotonic s
-    total_restarts: int = 0
-    in_a_row: int = 0  # restarts since the last result
-    beat: Mapping[str, Any] = field(default_factory=dict)
-    heard_at: float = 0.0  # monotonic s of the last beat
-    hung: str = ""  # why the present process is being killed
-
-    @property
-    def label(self) -> str:
-        return self.name if self.replica == 0 else f"{self.name}/{self.replica}"
 
 
 class Supervisor:
@@ -108,7 +82,7 @@ class Supervisor:
         self._elsewhere = RemoteStages(topology)
         self._guard_read, self._guard_write = os.pipe()
         self._processes = [
-            _Process(stage.name, replica)
+            Child(stage.name, replica)
             for stage in topology.stages
             if not stage.foreign
             for replica in range(stage.replicas)
@@ -191,34 +165,20 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """The whole pipeline at this moment, as plain values: what ``diart-mp top`` shows."""
-        stages = [
-            {
-                "stage": each.label,
-                "pid": each.process.pid if each.process is not None else None,
-                "epoch": each.epoch,
-                "ready": each.ready,
-                "restarts": each.total_restarts,
-                **{
-                    name: each.beat.get(name)
-                    for name in ("done", "busy_s", "queue", "waiting", "compute_s", "counters")
-                },
-            }
-            for each in self._processes
-        ]
         return {
             "elsewhere": self._elsewhere.status(),
             "refused": self.refused,
             **self._guard.counts(),
             "run": self._topology.run,
             "up_s": time.monotonic() - self._started_at,
-            "stages": stages,
+            "stages": [each.status() for each in self._processes],
             "streams": self._streams,
         }
 
-    def _owners(self) -> list[_Process]:
+    def _owners(self) -> list[Child]:
         return [process for process in self._processes if process.name == self._topology.stages[0].name]
 
-    def _spawn(self, process: _Process) -> None:
+    def _spawn(self, process: Child) -> None:
         self._epoch += 1
         process.epoch, process.ready, process.restart_at, process.beat = self._epoch, False, None, {}
         process.started_at = process.heard_at = time.monotonic()
@@ -286,7 +246,7 @@ class Supervisor:
         if again:
             self._tell(self._owners(), "restarted")
 
-    def _sender(self, identity: bytes, message: Mapping[str, Any]) -> _Process | None:
+    def _sender(self, identity: bytes, message: Mapping[str, Any]) -> Child | None:
         """The process that a message comes from, if its socket agrees with what the message says."""
         who = (message.get("stage"), message.get("replica"), message.get("epoch"))
         for each in self._processes:
@@ -294,7 +254,7 @@ class Supervisor:
                 return each if identity.removesuffix(b"/beat") == identity_of(*who) else None
         return None
 
-    def _on_ready(self, process: _Process) -> None:
+    def _on_ready(self, process: Child) -> None:
         process.ready = True
         if not self._begun:
             return
@@ -332,7 +292,7 @@ class Supervisor:
             self.finished = True
         self._on_event(message)
 
-    def _tell(self, processes: list[_Process], kind: str, **values: Any) -> None:
+    def _tell(self, processes: list[Child], kind: str, **values: Any) -> None:
         if self._topology.stages[0].foreign and not processes:
             self._on_event({"event": "order", "order": {"kind": kind, **values}})  # the owner lives in this process
         for process in processes:
@@ -340,7 +300,7 @@ class Supervisor:
             with contextlib.suppress(zmq.ZMQError):  # it has just died: what it is told is of no use any more
                 self._control.send_multipart([identity, pack_control(kind, **values)])
 
-    def _watch(self, process: _Process, now: float) -> None:
+    def _watch(self, process: Child, now: float) -> None:
         if process.restart_at is not None:
             if now >= process.restart_at:
                 self._spawn(process)
@@ -351,12 +311,12 @@ class Supervisor:
         if code is not None:
             self._on_exit(process, code, now)
         elif not process.ready and now - process.started_at > _START_S:
-            msg = f"{process.label} was not ready {_START_S:.0f} s after its start; its log ends: {_tail(process.log)}"
+            msg = f"{process.label} was not ready {_START_S:.0f} s after its start; its log ends: {process.last_line()}"
             raise StageError(msg)
         elif not process.hung and (reason := self._hangs(process, now)):
-            self._end_hung(process, reason)
+            process.end_hung(reason)
 
-    def _hangs(self, process: _Process, now: float) -> str:
+    def _hangs(self, process: Child, now: float) -> str:
         """Why a living process counts as hung, empty if it does not. Silence or one endless batch; never mere slowness."""
         silent = now - process.heard_at
         if process.beat and silent > self._topology.silence_s:
@@ -364,20 +324,7 @@ class Supervisor:
         busy = float(process.beat.get("busy_s", 0.0))
         return f"has worked on one batch for {busy:.0f} s" if busy > self._topology.stuck_s else ""
 
-    @staticmethod
-    def _end_hung(process: _Process, reason: str) -> None:
-        """Have it write its stacks to its log, then kill it; what follows is what follows any death."""
-        process.hung = reason
-        running = process.process
-        if running is None:
-            return
-        running.send_signal(signal.SIGUSR1)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            running.wait(_DUMP_S)
-        running.kill()
-        running.wait()
-
-    def _on_exit(self, process: _Process, code: int, now: float) -> None:
+    def _on_exit(self, process: Child, code: int, now: float) -> None:
         process.process = None
         if self._stopping or (self.finished and process in self._owners()):
             return
@@ -387,7 +334,7 @@ class Supervisor:
         process.restarts = [at for at in process.restarts if now - at < _BUDGET_S]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         how = f"{process.hung}, so it was killed" if process.hung else how
-        last = _tail(process.log)
+        last = process.last_line()
         spent = len(process.restarts) >= _BUDGET or process.in_a_row >= _FRUITLESS
         if spent or (not process.ready and code > 0):
             restarts = max(len(process.restarts), process.in_a_row)
@@ -402,7 +349,7 @@ class Supervisor:
         process.restart_at = now + pause
         self.restarts += 1
         text = f"{process.label} {how}; restarting it"
-        self._on_event({"event": "restart", "stage": process.label, "text": text, "log": _log_lines(process.log)})
+        self._on_event({"event": "restart", "stage": process.label, "text": text, "log": process.log_lines()})
 
     def _hear_last_words(self, patience_s: float) -> None:
         """Take what a process that has ended by itself said before: it may still be on its way through ZeroMQ."""
@@ -413,7 +360,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 return
 
-    def _set_aside(self, process: _Process, code: int) -> None:
+    def _set_aside(self, process: Child, code: int) -> None:
         """Count the death against the chunks that the stage was working on; one that has killed too often is left out."""
         weight = _KILLED_WEIGHT if code == -signal.SIGKILL and not process.hung else 1.0
         file = activity_file(Path(self._topology.directory), process.name, process.replica)
@@ -424,16 +371,3 @@ class Supervisor:
                 text = f"chunk {seq} was set aside: {process.label} died {_CRASHES} times while working on it"
                 self._tell(self._owners(), "set_aside", stream=stream, seq=seq, text=text)
                 process.restarts = process.restarts[: -_CRASHES + 1]
-
-
-def _log_lines(log: Path | None) -> list[str]:
-    """The last lines that a stage wrote to its standard error."""
-    if log is None or not log.exists():
-        return []
-    return [line for line in log.read_text(errors="replace").splitlines()[-_STDERR_LINES:] if line.strip()]
-
-
-def _tail(log: Path | None) -> str:
-    """The last of these lines."""
-    lines = _log_lines(log)
-    return lines[-1].strip() if lines else ""

@@ -1,0 +1,73 @@
+"""One local stage as the supervisor sees it: the process, what it said last, and how often it was started.
+
+Knows nothing of sockets, and decides nothing: when to start or kill it is ``runtime.supervisor``'s. Runs where that runs.
+"""
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_DUMP_S = 0.3  # that a hung stage has to write down where it hangs
+_STDERR_LINES = 20  # of a dead stage that are kept for the report
+
+
+@dataclass(slots=True)
+class Child:
+    """A stage's process, or the place for one; its epoch, restarts, last beat and log."""
+
+    name: str
+    replica: int
+    epoch: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
+    ready: bool = False
+    started_at: float = 0.0
+    restart_at: float | None = None  # monotonic s
+    restarts: list[float] = field(default_factory=list)  # monotonic s
+    total_restarts: int = 0
+    in_a_row: int = 0  # restarts since the last result
+    beat: Mapping[str, Any] = field(default_factory=dict)
+    heard_at: float = 0.0  # monotonic s of the last beat
+    hung: str = ""  # why the present process is being killed
+
+    @property
+    def label(self) -> str:
+        """Its name, with the number of the replica where that is not the first."""
+        return self.name if self.replica == 0 else f"{self.name}/{self.replica}"
+
+    def status(self) -> dict[str, Any]:
+        """What ``diart-mp top`` shows of it, as plain values."""
+        return {
+            "stage": self.label,
+            "pid": self.process.pid if self.process is not None else None,
+            "epoch": self.epoch,
+            "ready": self.ready,
+            "restarts": self.total_restarts,
+            **{name: self.beat.get(name) for name in ("done", "busy_s", "queue", "waiting", "compute_s", "counters")},
+        }
+
+    def end_hung(self, reason: str) -> None:
+        """Have it write its stacks to its log, then kill it; what follows is what follows any death."""
+        self.hung = reason
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_DUMP_S)
+        self.process.kill()
+        self.process.wait()
+
+    def log_lines(self) -> list[str]:
+        """The last lines that it wrote to its standard error."""
+        if self.log is None or not self.log.exists():
+            return []
+        return [line for line in self.log.read_text(errors="replace").splitlines()[-_STDERR_LINES:] if line.strip()]
+
+    def last_line(self) -> str:
+        """The last of these lines, empty if there is none."""
+        lines = self.log_lines()
+        return lines[-1].strip() if lines else ""
