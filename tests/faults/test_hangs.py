@@ -41,7 +41,13 @@ def test_stopped_stage_is_replaced(victim: str, recording: Path, undisturbed: Ru
             os.kill(stopped[0], signal.SIGSTOP)
 
     disturbed = run(
-        recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, each_step=stop_once, silence_s=SILENCE_S
+        recording,
+        tmp_path,
+        settings=SETTINGS,
+        models=TONE_MODELS,
+        each_step=stop_once,
+        silence_s=SILENCE_S,
+        max_in_flight=8,  # so that much is left to do for whoever is stopped
     )
     restarts = [event["text"] for event in disturbed.events if event["event"] == "restart"]
     assert len(restarts) == 1
