@@ -50,6 +50,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     turns = conversation(folder / "talk.wav", seconds=6.0, seed=1)
     rows = [f"SPEAKER talk 1 {start:.3f} {end - start:.3f} <NA> <NA> s{who} <NA> <NA>\n" for start, end, who in turns]
     (folder / "talk.rttm").write_text("".join(rows))
+    for name in ("audio", "rttm", "turns", "uem"):
+        (folder / name).mkdir()
+    (folder / "audio" / "talk.wav").write_bytes((folder / "talk.wav").read_bytes())
+    (folder / "rttm" / "talk.rttm").write_text("".join(rows))
+    (folder / "turns" / "talk.rttm").write_text("".join(rows))
+    (folder / "uem" / "talk.uem").write_text("talk 1 0.0 6.0\n")
     (folder / "my_stages.py").write_text(blocks(ROOT / "docs" / "own_stage.md", "python")[0])
     (folder / "my_models.py").write_text(blocks(ROOT / "docs" / "models.md", "python")[0])
     words, activity = blocks(ROOT / "docs" / "optional_stages.md", "python")
@@ -68,6 +74,8 @@ def test_command_does_what_its_page_says(page: str, command: list[str], folder: 
     program, *arguments = command
     assert program == "diart-mp"
     extra = ["--seconds", "5", "--runs", "1"] if arguments[0] == "bench" else []
+    if arguments[0] == "tune":
+        extra = ["--num-iter", "3"]
     if "--speakers" in arguments and "list" not in arguments:  # a hum is nothing that the built-in models know
         extra = ["--segmentation", TONE_MODELS.segmentation, "--embedding", TONE_MODELS.embedding]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -88,14 +96,15 @@ def test_pages_show_commands_and_there_is_no_dead_link() -> None:
 
 PROGRAMS = [
     (page, number)
-    for page in ("own_stage.md", "blocks.md", "migration.md", "optional_stages.md", "models.md")
+    for page in ("own_stage.md", "blocks.md", "migration.md", "optional_stages.md", "models.md", "evaluating.md")
     for number in range(len(blocks(ROOT / "docs" / page, "python")))
 ]
 
 
 @pytest.mark.parametrize(("page", "number"), PROGRAMS)
 def test_python_of_a_page_runs(page: str, number: int, folder: Path) -> None:
-    (folder / "program.py").write_text(blocks(ROOT / "docs" / page, "python")[number])
+    program = blocks(ROOT / "docs" / page, "python")[number].replace("num_iter=200", "num_iter=3")
+    (folder / "program.py").write_text(program)
     done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert bool(done.stdout) == ("print(" in (folder / "program.py").read_text())
