@@ -109,7 +109,9 @@ class Capture:
                 epoch=self._epoch,
                 max_in_flight=topology.max_in_flight,
                 reply_to=topology.results,
-                open_outputs=lambda resume: _open_outputs(job, source, resume=resume),
+                open_outputs=lambda resume: _open_outputs(
+                    job, source, resume=resume, revisable=_may_revise(topology, job)
+                ),
                 report=self._owner.report,
             )
             for line in stream.shown(shown.get(source.name, -1)):
@@ -119,7 +121,12 @@ class Capture:
         return open_stream
 
 
-def _open_outputs(job: Job, source: Source, *, resume: bool) -> OutputSet:
+def _may_revise(topology: Topology, job: Job) -> bool:
+    """Diart's own clustering never takes back what it said; stages of somebody else may."""
+    return job.settings.clustering != "exact" or any(stage.implementation for stage in topology.stages)
+
+
+def _open_outputs(job: Job, source: Source, *, resume: bool, revisable: bool) -> OutputSet:
     return OutputSet(
         Path(job.output),
         source.name,
@@ -128,4 +135,5 @@ def _open_outputs(job: Job, source: Source, *, resume: bool) -> OutputSet:
         recorded=not source.live,
         force=job.force,
         resume=resume,
+        revisable=revisable,
     )

@@ -20,7 +20,7 @@ from diart_mp.outputs.lines import LineFile, refused, unwritable
 from diart_mp.outputs.names import safe_file_name
 from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.outputs.stitching import Stitcher
-from diart_mp.turns import Update
+from diart_mp.turns import Turn, Update
 
 
 class OutputSet:
@@ -40,18 +40,21 @@ class OutputSet:
         recorded: bool,
         force: bool = False,
         resume: bool = False,
+        revisable: bool = True,
     ) -> None:
         """Open the files of the stream ``name``; the folder is made if it is missing.
 
         ``rate``: samples per second. ``recorded``: write nothing that differs from run to run. ``force``: replace
-        existing files. ``resume``: the same, for an owner that folds its journal again from the start. Raises
-        OutputError (no file was made or changed then, unless the disk is full); for an unknown format UsageError.
+        existing files. ``resume``: the same, for an owner that folds its journal again from the start. ``revisable``: updates
+        may take back what was said, so all turns stay in memory until the end. Raises OutputError (no file was made or
+        changed then, unless the disk is full); for an unknown format UsageError.
         """
         self.paths = output_paths(directory, name, formats)
         self._kinds = known_formats(formats)
         self._make = partial(make_format, stream=name, rate=rate, recorded=recorded)
         self._writers = [self._make(kind) for kind in self._kinds]
-        self._stitcher, self._known = Stitcher(rate), RevisedTurns(rate)
+        self._stitcher = Stitcher(rate)
+        self._known = RevisedTurns(rate) if revisable and self._writers else None
         self._failure: OutputError | None = None
         self._files = _open_all(directory, self.paths, replace=force or resume)
         try:
@@ -66,7 +69,8 @@ class OutputSet:
         if self._failure is not None:
             raise self._failure
         turns = self._stitcher.push(update)
-        self._known.push(update)
+        if self._known is not None:
+            self._known.push(update)
         self._append([writer.update(update) + "".join(map(writer.turn, turns)) for writer in self._writers])
 
     def close(self) -> None:
@@ -75,8 +79,8 @@ class OutputSet:
         try:
             if self._failure is None and self._files:
                 self._append(["".join(map(writer.turn, turns)) for writer in self._writers])
-                if self._known.revised:
-                    self._revise()
+                if self._known is not None and self._known.revised:
+                    self._revise(self._known.turns())
         finally:
             self._close_files()
 
@@ -98,9 +102,8 @@ class OutputSet:
         if self._failure is not None:
             raise self._failure
 
-    def _revise(self) -> None:
+    def _revise(self, turns: Sequence[Turn]) -> None:
         """Replace all files of turns by what is known now."""
-        turns = self._known.turns()
         for kind, file in zip(self._kinds, self._files, strict=True):
             writer = self._make(kind)
             if writer.of_turns:

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -302,3 +303,18 @@ def test_unknown_format_is_refused_before_anything_is_made(tmp_path: Path) -> No
 
 def test_paths_are_told_beforehand(tmp_path: Path) -> None:
     assert output_paths(tmp_path, "a/b", ["rttm", "audacity"]) == (tmp_path / "a_b.rttm", tmp_path / "a_b.txt")
+
+
+def test_turns_are_kept_for_revisions_only_where_there_may_be_any(tmp_path: Path) -> None:
+    """Without revisions the memory of an endless stream is that of its open turns."""
+    held = {}
+    for revisable in (True, False):
+        with open_set(tmp_path / str(revisable), ("rttm",), revisable=revisable) as outputs:
+            tracemalloc.start()
+            for seq in range(4000):
+                outputs.write(update(seq))
+            held[revisable] = tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+    assert held[True] > 3000 * 100  # bytes
+    assert held[False] < 20_000
+    assert contents(tmp_path / "True") == contents(tmp_path / "False")
