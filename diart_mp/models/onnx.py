@@ -16,6 +16,7 @@ import numpy as np
 
 from diart_mp.errors import ModelError
 from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray, SegmentationModel, embed_masked, no_embeddings
+from diart_mp.models.signal_stack import kept_signal_stack
 
 _SAMPLE_RATE = 16000  # where the file's metadata has no ``sample_rate``; the models that diart names take 16 kHz
 _METADATA = ("sample_rate", "duration")
@@ -114,8 +115,9 @@ class _OpenVino:
         names = [name for name in _METADATA if graph.has_rt_info(["framework", name])]
         self.metadata: Mapping[str, str] = {name: str(graph.get_rt_info(["framework", name]).value) for name in names}
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": "1", "ENABLE_CPU_PINNING": "NO"}
-        compiled = openvino.Core().compile_model(graph, "CPU", settings | {"INFERENCE_PRECISION_HINT": "f32"})
-        self._request: Any = compiled.create_infer_request()
+        with kept_signal_stack():
+            compiled = openvino.Core().compile_model(graph, "CPU", settings | {"INFERENCE_PRECISION_HINT": "f32"})
+            self._request: Any = compiled.create_infer_request()
 
     def __call__(self, arrays: Mapping[str, FloatArray]) -> FloatArray:
         return np.array(self._request.infer(dict(arrays))[0], np.float32)

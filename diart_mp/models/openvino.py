@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diart_mp.models.base import FloatArray
+from diart_mp.models.signal_stack import kept_signal_stack
 from diart_mp.precision import Precision
 
 
@@ -34,7 +35,8 @@ class Session:
             "ENABLE_CPU_PINNING": "NO",  # several stages share the cores; the scheduler knows best
             "INFERENCE_PRECISION_HINT": "bf16" if short else "f32",
         }
-        self._request = core.compile_model(graph, "CPU", settings).create_infer_request()
+        with kept_signal_stack():
+            self._request = core.compile_model(graph, "CPU", settings).create_infer_request()
 
     def __call__(self, array: FloatArray) -> FloatArray:
         """The output for `array`, in memory of its own."""
