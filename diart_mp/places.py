@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diart_mp.topology import StageConfig, Topology
 
 _TCP = "tcp://"
+_UNNAMED = "a Unix socket of the run"
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # also of key files
 
 
@@ -112,18 +113,22 @@ def _drawing(topology: "Topology") -> Iterator[str]:
             kind = "keyed" if stage.keyed else "owner" if index == 0 else "foreign" if stage.foreign else ""
             yield f"  [{label(stage, replica):^{width}}]  {where}{', ' + kind if kind else ''}"
         if index < len(topology.stages) - 1:
-            for endpoint in stage.endpoints():
-                yield f"  {' ' * (width // 2)}  |  {_shown(endpoint)}"
+            for replica in range(stage.replicas):
+                yield f"  {' ' * (width // 2)}  |  {_shown(topology, stage, replica)}"
             yield f"  {' ' * (width // 2)}  v"
-    yield f"  {' ' * (width // 2)}  '-> results to {topology.stages[0].name}: {_shown(topology.results)}"
+    yield f"  {' ' * (width // 2)}  '-> results to {topology.stages[0].name}: {topology.results or _UNNAMED}"
 
 
-def _shown(endpoint: str) -> str:
-    if not endpoint:
-        return "a Unix socket of the run, audio in shared memory"
-    return (
-        f"{endpoint}, audio inside the messages" if endpoint.startswith(_TCP) else f"{endpoint}, audio in shared memory"
-    )
+def _shown(topology: "Topology", stage: "StageConfig", replica: int) -> str:
+    """Where a replica gives its chunks, and how audio that is still needed travels."""
+    endpoint, index = stage.endpoint(replica), topology.stages.index(stage)
+    before = (topology.stages[index - 1].endpoints() if index else []) + ([endpoint] if endpoint else [])
+    inside = any(each.startswith(_TCP) for each in before) or place_of(topology, stage, replica) != topology.home
+    if inside and all(
+        later.name == "clustering" and not later.implementation for later in topology.stages[index + 1 :]
+    ):
+        return f"{endpoint or _UNNAMED}, without audio"
+    return f"{endpoint or _UNNAMED}, audio {'inside the messages' if inside else 'in shared memory'}"
 
 
 def _remarks(topology: "Topology") -> Iterator[str]:

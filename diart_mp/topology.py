@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from diart_mp.config import Settings, check_names
+from diart_mp.endpoints import is_loopback, leaves_host, problem_of
 from diart_mp.errors import OutputError, UsageError
 from diart_mp.places import check_places
 from diart_mp.precision import Precision
@@ -19,17 +20,9 @@ from diart_mp.precision import Precision
 VERSION = 1
 CHAIN = ("capture", "segmentation", "embedding", "clustering")
 FOREIGN = "foreign"  # implementation of a stage that is somebody else's program
-_PREFIXES = ("ipc://", "tcp://")
-_LOOPBACK = ("tcp://127.", "tcp://localhost:", "tcp://[::1]:")
-
-
-def leaves_host(endpoint: str) -> bool:
-    """Whether what goes through ``endpoint`` cannot count on shared memory at the other end."""
-    return endpoint.startswith("tcp://")
-
-
 _MAX_REPLICAS = 100
 _PORT = re.compile(r"(tcp://.*:)(\d+)")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a stage: part of file names, socket identities and messages
 _KEYED = ("clustering", "vad")  # stages that a file need not call so
 _OWN_FILE = "surrogateescape"  # a topology may name files whose names are no UTF-8; their bytes are kept
@@ -279,6 +272,8 @@ def _stage(table: dict[str, Any]) -> StageConfig:
         values["replica"] = tuple(_typed(ReplicaConfig, each, "replica") for each in _tables(values, "replica"))
         if values["replica"]:
             values.setdefault("replicas", len(values["replica"]))
+    if "options" in values:
+        values["options"] = _table(values["options"], "options")
     if "implementation" not in values and values.get("name") in _KEYED:
         values.setdefault("keyed", True)
     stage: StageConfig = _typed(StageConfig, values, "stage")
@@ -351,6 +346,10 @@ def _check(topology: Topology) -> None:
         if stage.precision not in list(Precision):
             msg = f"precision of {stage.name} is '{stage.precision}'; known: {', '.join(Precision)}"
             raise UsageError(msg)
+        for device in {stage.device_of(each) for each in range(stage.replicas if topology.is_plan else 0)}:
+            if not _DEVICE.fullmatch(device):
+                msg = f"device of {stage.name} is '{device}'; known: auto, cpu, cuda, cuda:N and mps"
+                raise UsageError(msg)
     low = min(
         [topology.max_in_flight, *(min(stage.replicas, stage.threads, stage.max_batch) for stage in topology.stages)]
     )
@@ -382,11 +381,12 @@ def _check_endpoints(topology: Topology) -> None:
     for endpoint in endpoints:
         if topology.is_plan and not endpoint:
             continue
-        if not endpoint.startswith(_PREFIXES):
-            msg = f"an endpoint must begin with {' or '.join(_PREFIXES)}, not '{endpoint}'"
-            raise UsageError(msg)
-        if not (topology.keys or topology.insecure or not leaves_host(endpoint) or endpoint.startswith(_LOOPBACK)):
-            msg = f"{endpoint} would carry audio over the network in the clear; make keys (diart-mp keys), or say 'insecure = true' if that is wanted"
+        if problem := problem_of(endpoint):
+            raise UsageError(problem)
+        routable = leaves_host(endpoint) and (topology.anywhere or not is_loopback(endpoint))
+        if routable and not (topology.keys or topology.insecure):
+            where = " and 'anywhere = true'" if is_loopback(endpoint) else ""
+            msg = f"{endpoint}{where} would carry audio over the network in the clear; make keys (diart-mp keys), or say 'insecure = true' if that is wanted"
             raise UsageError(msg)
         if endpoints.count(endpoint) > 1:
             msg = f"two stages listen at {endpoint}; give each an endpoint of its own"

@@ -80,6 +80,8 @@ def test_a_plan_survives_being_written(tmp_path: Path) -> None:
         ),
         ('name = "clustering"', 'name = "clustering"\nplace = "B"\n', None),
         ('bind = "tcp://127.0.0.1:7110"', 'bind = "tcp://192.0.2.1:1"', "tcp://192.0.2.1:1 would carry audio"),
+        ('device = "cpu"', 'device = "gpu"', "device of segmentation is 'gpu'; known: auto, cpu, cuda, cuda:N and mps"),
+        ('device = "cuda:1"', 'device = "cuda:x"', "device of segmentation is 'cuda:x'"),
         ('home = "A"', 'hom = "A"', "unknown key 'hom'; did you mean 'home'"),
     ],
 )
@@ -108,12 +110,19 @@ def test_stages_of_one_place_other_than_home_need_an_endpoint(tmp_path: Path) ->
         read(tmp_path, text.replace('place = "B"', 'place = "C"'))
 
 
+def test_a_socket_on_another_host_carries_the_audio_that_came_by_tcp(tmp_path: Path) -> None:
+    text = HOSTS.replace('bind = "tcp://127.0.0.1:7120"', 'bind = "ipc:///x"').replace('place = "B"', 'place = "C"')
+    assert "|  ipc:///x-0, audio inside the messages" in "\n".join(explain(read(tmp_path, text), "hosts.toml"))
+
+
 def test_the_drawing_shows_each_process_and_what_to_start(tmp_path: Path) -> None:
     text = "\n".join(explain(read(tmp_path), "hosts.toml"))
     for shown in (
         "[   capture    ]  A, cpu, owner",
         "[segmentation/1]  C, cuda:1",
         "|  tcp://127.0.0.1:7120, audio inside the messages",
+        "|  tcp://127.0.0.1:7140, without audio",
+        "'-> results to capture: tcp://127.0.0.1:7100\n",
         "[  clustering  ]  A, cpu, keyed",
         "at A:  diart-mp run ... --topology hosts.toml   (starts capture, clustering)",
         "at B:  diart-mp stage segmentation/0 --topology hosts.toml",

@@ -117,6 +117,9 @@ def test_neighbours_and_endpoints() -> None:
         ('name = "clustering"', f'name = "{"x" * 65}"', "at most 64"),
         ('bind = "ipc:///tmp/a"', "", "must begin with ipc:// or tcp://, not ''"),
         ('bind = "ipc:///tmp/a"', 'bind = "udp://x"', "not 'udp://x'"),
+        ('bind = "ipc:///tmp/a"', 'bind = "ipc://"', "must be ipc:///PATH"),
+        ('bind = "ipc:///tmp/a"', f'bind = "ipc:///{"x" * 107}"', "at most 107 bytes"),
+        ('name = "clustering"', 'name = "clustering"\noptions = 3', "'options' must be a table"),
         ('bind = "ipc:///tmp/a"', 'bind = "tcp://127.0.0.1:5000"', "two stages listen"),
         ('bind = "ipc:///tmp/a"', 'bind = "ipc:///tmp/a"\nreplicas = 2', "capture owns the streams"),
         ('[[stage]]\nname = "clustering"\n', "", "at least two stages"),
@@ -129,6 +132,37 @@ def test_files_that_are_refused(tmp_path: Path, old: str, new: str, said: str) -
         Topology.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("tcp://gpu", "must be tcp://HOST:PORT"),
+        ("tcp://gpu:", "must be tcp://HOST:PORT"),
+        ("tcp://*:7103", "must be tcp://HOST:PORT"),
+        ("tcp://::1:7103", "must be tcp://HOST:PORT"),
+        ("tcp://gpu:7103\\n", "must be tcp://HOST:PORT"),
+        ("tcp://127.0.0.1:0", "no port from 1 to 65535"),
+        ("tcp://127.0.0.1:65536", "no port from 1 to 65535"),
+        ("tcp://192.0.2.1:7103", "in the clear"),
+        ("tcp://127.example.org:7103", "in the clear"),
+        ("tcp://[2001:db8::1]:7103", "in the clear"),
+    ],
+)
+def test_endpoints_that_are_refused(tmp_path: Path, endpoint: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Topology.read(write(tmp_path, MINIMAL.replace('"ipc:///tmp/a"', f'"{endpoint}"')))
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.8.0.1:7103", "tcp://localhost:7103", "tcp://[::1]:7103"])
+def test_loopback_needs_no_keys_unless_ports_are_opened_anywhere(tmp_path: Path, endpoint: str) -> None:
+    text = MINIMAL.replace('"ipc:///tmp/a"', f'"{endpoint}"')
+    assert Topology.read(write(tmp_path, text)).stages[0].bind == endpoint
+    anywhere = text.replace("version = 1", "version = 1\nanywhere = true")
+    with pytest.raises(UsageError, match="'anywhere = true' would carry audio over the network in the clear"):
+        Topology.read(write(tmp_path, anywhere))
+    for allowed in ("insecure = true", 'keys = "keys"'):
+        assert Topology.read(write(tmp_path, anywhere.replace("version = 1", f"version = 1\n{allowed}"))).anywhere
 
 
 def test_replicas_listen_at_ports_in_a_row(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from diart_mp.endpoints import leaves_host
 from diart_mp.errors import UsageError
 from diart_mp.messages import Array, Message
 from diart_mp.runtime.chain import stage_class
-from diart_mp.topology import Topology, leaves_host
+from diart_mp.topology import Topology
 from diart_mp.transport.ring import RingReader
 
 FULL_SCALE = 32768.0  # of 16-bit PCM

@@ -19,10 +19,11 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
+from diart_mp.endpoints import leaves_host
 from diart_mp.errors import DiartMpError
 from diart_mp.keys import authorized_keys, own_key, own_keys, peer_key
 from diart_mp.places import endpoints_by_place
-from diart_mp.topology import Topology, leaves_host
+from diart_mp.topology import Topology
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -44,10 +45,12 @@ class Open:
 
     def listening(self, socket: zmq.Socket[bytes], endpoint: str) -> str:
         """Prepare a socket that is about to listen for those who connect to ``endpoint``; where to bind it."""
+        _take_addresses(socket, endpoint)
         return f"tcp://*:{endpoint.rpartition(':')[2]}" if self._anywhere and leaves_host(endpoint) else endpoint
 
     def connecting(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         """Prepare a socket that is about to connect to ``endpoint``; OutputError if who listens there is not known."""
+        _take_addresses(socket, endpoint)
 
     def mend(self, socket: zmq.Socket[bytes]) -> None:
         """Connect again what was not let in; to be called now and then by who uses the socket."""
@@ -125,6 +128,7 @@ class Curve(Open):
         """See ``Open.connecting``."""
         if not leaves_host(endpoint):
             return
+        super().connecting(socket, endpoint)
         place = self._places[endpoint]
         socket.curve_serverkey = peer_key(self._folder, place).public.encode()
         socket.curve_publickey = self._key.public.encode()
@@ -244,6 +248,12 @@ class Curve(Open):
         if text not in self._told:
             self._told.add(text)
             self._notes.append(text)
+
+
+def _take_addresses(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """IPv6 only where an address says so: a name with addresses of both kinds would else be tried at the one that is not listened at."""
+    if endpoint.startswith("tcp://["):
+        socket.ipv6 = True
 
 
 def _is_short_of_files(error: Exception) -> bool:

@@ -168,6 +168,18 @@ def test_garbage_leaves_a_link_alone(rig: Rig) -> None:
     assert rig.until(lambda: rig.sender.statistics().replicas == 2, receiver, second)
 
 
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_addresses_of_version_6_work(anywhere: bool) -> None:
+    guard, endpoint = Open(anywhere=anywhere), f"tcp://[::1]:{free_port()}"
+    with zmq.Context[zmq.Socket[bytes]]() as context, context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as two:
+        one.linger = two.linger = 0
+        one.bind(guard.listening(one, endpoint))
+        guard.connecting(two, endpoint)
+        two.connect(endpoint)
+        two.send(b"here")
+        assert one.poll(5000)
+
+
 def test_secret_files_are_private_and_never_replaced(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
