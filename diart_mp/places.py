@@ -59,6 +59,16 @@ def label(stage: "StageConfig", replica: int) -> str:
     return stage.name if stage.replicas == 1 else f"{stage.name}/{replica}"
 
 
+def process_of(topology: "Topology", text: str) -> tuple[str, int]:
+    """Stage and replica that ``text`` names ("segmentation", "segmentation/1"); UsageError if there is no such one."""
+    name, _, number = text.partition("/")
+    stage = topology.stage(name)
+    if number and not (number.isdecimal() and int(number) < stage.replicas):
+        msg = f"stage {name} has {stage.replicas} replicas, numbered from 0; there is no '{number}'"
+        raise UsageError(msg)
+    return name, int(number or 0)
+
+
 def check_places(topology: "Topology") -> None:
     """UsageError where a stage could not reach another one, or ``diart-mp run`` does not own the streams."""
     if topology.stages[0].place_of(0):

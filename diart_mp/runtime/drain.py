@@ -4,6 +4,7 @@ SIGUSR2 asks for it; ``diart-mp drain`` finds the process by the note in its fol
 Runs in stages, and in ``diart-mp drain``.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diart_mp.errors import StageError
+from diart_mp.places import label, process_of
 from diart_mp.runtime.rundir import living_runs
+from diart_mp.topology import Topology
 
 SIGNAL = signal.SIGUSR2
 _NOTE = "stage.json"
@@ -50,12 +53,18 @@ def leave_note(folder: Path, process: str, topology: Path) -> None:
 
 def drain(process: str, topology: Path, *, patience_s: float) -> None:
     """Have ``process`` ("segmentation/1"), started on this host with ``topology``, drain; StageError if there is none, or it does not end."""
+    plan = Topology.read(topology)
+    name, replica = process_of(plan, process)
+    process = label(
+        plan.stage(name), replica
+    )  # as the stage calls itself: of two replicas "segmentation" is segmentation/0
     folders = [folder for folder in living_runs() if _is_of(folder, process, topology.resolve())]
     if not folders:
         msg = f"no {process} of {topology} runs here as {os.environ.get('USER') or os.getuid()}; is it on another host, or has it another TMPDIR?"
         raise StageError(msg)
     for folder in folders:
-        os.kill(int(json.loads((folder / _NOTE).read_text(encoding="utf-8"))["pid"]), SIGNAL)
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended by itself
+            os.kill(int(json.loads((folder / _NOTE).read_text(encoding="utf-8"))["pid"]), SIGNAL)
     deadline = time.monotonic() + patience_s
     while set(living_runs()) & set(folders):
         if time.monotonic() > deadline:

@@ -21,13 +21,13 @@ from typing import Protocol
 import zmq
 
 from diart_mp.errors import DiartMpError, OutputError, UsageError
-from diart_mp.places import label, place_of
+from diart_mp.places import label, place_of, process_of
 from diart_mp.runtime.chain import make_stage, stage_class
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.drain import leave_note
 from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.rundir import RunDirectory
-from diart_mp.topology import StageConfig, Topology
+from diart_mp.topology import Topology
 from diart_mp.transport.security import guard_of
 
 _ORPHANED = 3  # exit code of a stage whose supervisor is gone
@@ -46,8 +46,7 @@ def run_stage(name: str, topology_file: Path, *, epoch: int, guard: int | None =
     if guard is not None:
         threading.Thread(target=_end_with_supervisor, args=(guard,), name="guard", daemon=True).start()
     topology = Topology.read(topology_file)
-    name, _, number = name.partition("/")
-    replica = _replica(number, topology.stage(name))
+    name, replica = process_of(topology, name)
     _set_title(name, replica, topology.stage(name).replicas)
     with ExitStack() as stack:
         topology = _settle(topology_file, name, replica, stack)
@@ -143,13 +142,6 @@ def _make(
         return StageLoop(stage, topology, replica=replica, epoch=epoch, control=control, context=context)
 
     return make
-
-
-def _replica(number: str, config: StageConfig) -> int:
-    if number and not (number.isdecimal() and int(number) < config.replicas):
-        msg = f"stage {config.name} has {config.replicas} replicas, numbered from 0; there is no '{number}'"
-        raise UsageError(msg)
-    return int(number or 0)
 
 
 def _set_title(name: str, replica: int, replicas: int) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diart_mp.runtime.drain import Drain
+from diart_mp.runtime.drain import SIGNAL, Drain
 from tests.cli.command import TONES, Diart
 from tests.fakes import conversation
 from tests.hosts.rig import started, write_plan
@@ -34,6 +34,20 @@ def test_a_drained_replica_finishes_what_it_has(diart: Diart, tmp_path: Path) ->
     done = diart("drain", "segmentation/1", "--topology", plan)
     assert (done.code, len(done.complaints)) == (1, 1)
     assert "no segmentation/1 of" in done.err
+
+
+def test_a_stage_is_found_by_each_of_its_names_and_wrong_ones_are_told(diart: Diart, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    write_plan(plan, {"segmentation": ["B", "B"], "embedding": ["C"]})
+    with started(diart, plan, "segmentation/0", "embedding") as stages:
+        for name, other in (("segmentation/0", "segmentation"), ("embedding", "embedding/0")):
+            while (done := diart("drain", other, "--topology", plan)).code and stages[name].poll() is None:
+                assert "runs here as" in done.err  # it is not there yet
+            assert stages[name].wait(10) in (0, -SIGNAL)  # the latter if it had not loaded its model yet
+    for name, said in (("embeding", "did you mean 'embedding'?"), ("segmentation/2", "has 2 replicas")):
+        done = diart("drain", name, "--topology", plan)
+        assert (done.code, len(done.complaints)) == (2, 1)
+        assert said in done.err
 
 
 def test_a_drain_is_over_once_nothing_has_come_for_a_while() -> None:
