@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from diart_mp.blocks.agglomerate import Voices
 from diart_mp.blocks.clustering import UNMAPPED, check_window
+from diart_mp.blocks.scipy_parts import linear_sum_assignment
 from diart_mp.blocks.weights import clean_speech
 from diart_mp.config import Settings
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from diart_mp.blocks import adaptive
 from diart_mp.blocks.adaptive import MOST_S, UNSURE_S, Speakers
 from diart_mp.blocks.agglomerate import Voices, agglomerate
 from diart_mp.blocks.clustering import UNMAPPED
 from diart_mp.blocks.kept import KeptWindow, kept_state, kept_windows, turns_of
+from diart_mp.blocks.scipy_parts import linear_sum_assignment
 from diart_mp.config import Settings
 
 HORIZON_S, EVERY_S, OFTEN_S = 30.0, 10.0, 2.0

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from diart_mp.blocks.clustering import UNMAPPED
+from diart_mp.blocks.scipy_parts import linear_sum_assignment
 
 Labels = NDArray[np.intp]
 
