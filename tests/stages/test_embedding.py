@@ -37,9 +37,9 @@ def ring(tmp_path: Path) -> Iterator[RingWriter]:
     made.close()
 
 
-def chunk(ring: RingWriter, stream: str, seq: int, rings: RingReader) -> Chunk:
+def chunk(ring: RingWriter, stream: str, seq: int, rings: RingReader, score: float = 0.9) -> Chunk:
     scores = np.zeros((293, 3), np.float32)
-    scores[20:200, 1] = 0.9
+    scores[20:200, 1] = score
     fields: dict[str, FieldValue] = {
         "audio": ring.reference(seq * STEP, WINDOW),
         "segmentation": scores,
@@ -75,6 +75,14 @@ def test_several_streams_and_whole_windows_leave_nothing_to_do(stage: Any, ring:
     embed(stage, chunk(ring, "c", 0, rings))
     ring.write(np.zeros(STEP, np.float32))
     assert stage.idle() == math.inf
+
+
+def test_while_nobody_talks_nothing_is_worked_on(stage: Any, ring: RingWriter) -> None:
+    rings = RingReader()
+    for score, waits in ((0.9, 0.25), (0.4, math.inf), (0.6, 0.25)):
+        for _ in range(2):
+            embed(stage, chunk(ring, "e", 0, rings, score))
+        assert stage.idle() == waits
 
 
 def test_a_ring_that_is_gone_is_no_harm(stage: Any, ring: RingWriter) -> None:
