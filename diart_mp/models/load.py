@@ -50,6 +50,7 @@ def load_segmentation(
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.pyannet import BuiltinSegmentation
 
+        device = _present(device, threads)
         if _takes_openvino(device, precision):
             from diart_mp.models.pyannet_openvino import OpenVinoPyanNet
 
@@ -94,6 +95,7 @@ def load_embedding(
         from diart_mp.models.builtin import load_weights
         from diart_mp.models.ge2e import BuiltinEmbedding
 
+        device = _present(device, threads)
         if _takes_openvino(device, precision):
             from diart_mp.models.ge2e_openvino import OpenVinoEncoder
 
@@ -118,6 +120,13 @@ def load_end_to_end(reference: str, *, device: str = "cpu", threads: int = 1) ->
     from diart_mp.models.custom import load_custom_end_to_end
 
     return load_custom_end_to_end(parsed.name, _device_of_custom(device, threads))
+
+
+def _present(device: str, threads: int) -> str:
+    """The device that ``auto`` means here; without torch there is none but the CPU."""
+    if device != "auto":
+        return device
+    return prepare_torch(device, threads) if find_spec("torch") is not None else "cpu"
 
 
 def _takes_openvino(device: str, precision: Precision) -> bool:

@@ -87,3 +87,14 @@ def test_a_gpu_gives_the_scores_of_the_cpu() -> None:
     weights, active = np.ones_like(scores), np.ones((3, 3), bool)
     rows = load_embedding("builtin")(audio, weights, active)
     np.testing.assert_allclose(load_embedding("builtin", device="cuda")(audio, weights, active), rows, atol=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_without_a_gpu_auto_is_the_cpu_and_its_engine() -> None:
+    code = (
+        "from diart_mp.models.load import load_embedding, load_segmentation\n"
+        "made = [load('builtin', device='auto') for load in (load_segmentation, load_embedding)]\n"
+        "print(type(made[0]._network).__name__, type(made[1]._encoder).__name__)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["OpenVinoPyanNet", "OpenVinoEncoder"]
