@@ -88,7 +88,7 @@ class Capture:
         """What of each stream has been shown to the user already (by an earlier process); None if it is to end at once."""
         while self._control.socket is not None:
             self._control.socket.poll()
-            for command in self._control.commands():
+            for command in self._control.commands(until="start"):
                 if command["kind"] == "start":
                     shown = command.get("shown")
                     return shown if isinstance(shown, dict) else {}

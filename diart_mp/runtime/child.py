@@ -45,7 +45,7 @@ class Child:
             "stage": self.label,
             "pid": self.process.pid if self.process is not None else None,
             "epoch": self.epoch,
-            "ready": self.ready,
+            "ready": self.ready and self.process is not None,
             "restarts": self.total_restarts,
             **{name: self.beat.get(name) for name in ("done", "busy_s", "queue", "waiting", "compute_s", "counters")},
         }

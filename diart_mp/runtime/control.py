@@ -117,14 +117,16 @@ class StageControl:
         """The stage can take chunks."""
         self.send("ready", pid=os.getpid(), version=__version__)
 
-    def commands(self) -> list[dict[str, Any]]:
-        """What the supervisor said since the last call."""
-        commands = []
+    def commands(self, *, until: str = "") -> list[dict[str, Any]]:
+        """What the supervisor said since the last call; with ``until``, what it said after that kind is left for the next one."""
+        commands: list[dict[str, Any]] = []
         while self.socket is not None and readable(self.socket):
             try:
                 commands.append(unpack_control(self.socket.recv_multipart()))
             except ProtocolError:
                 continue  # only our own supervisor can reach this socket; a broken message of its asks for nothing
+            if commands[-1]["kind"] == until:
+                break
         return commands
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
 import zmq
 
@@ -264,7 +265,7 @@ class Owner:
             self._wait_from_now(stream)
         if update is not None:
             self._control.progress.done += message.kind != "end"
-            trace = {} if message.kind == "end" else {"trace": message.trace}
+            trace = {} if message.kind == "end" else {"trace": message.trace if _is_flat(message.trace) else ()}
             stream.report("result", update=update_to_dict(update), rate=update.rate, **trace)
         if stream.complete:
             self._finished(stream)
@@ -312,3 +313,8 @@ class Owner:
         self._control.tell_refusals(self._sender.refusals)
         for stream in self._streams.values():
             stream.report("progress", stream=stream.name, seconds=stream.seconds, duration=stream.duration)
+
+
+def _is_flat(trace: tuple[tuple[Any, ...], ...]) -> bool:
+    """Whether a trace is what stages make of it: what is nested without an end cannot be told on."""
+    return all(isinstance(value, str | int | float) for entry in trace for value in entry)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diart_mp.audio.source import Source
 from diart_mp.audio.windows import Window, WindowPlan
 from diart_mp.config import Settings
-from diart_mp.errors import AudioError, DamagedAudioError, OutputError, ProtocolError, StaleAudioError
+from diart_mp.errors import AudioError, DamagedAudioError, ProtocolError, StaleAudioError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
@@ -66,29 +66,25 @@ class OwnedStream:
         self._source, self._settings = source, settings
         self._settings_field = Plain(settings.to_map())
         self._reply_to, self.report = reply_to, report
-        self._journal = Journal(directory, stream_id)
-        position = self._journal.load()
-        done = self._journal.done
-        if done and position is None and source.live:
-            self._journal.close()
-            source.close()
-            msg = f"{source.name} cannot go on after result {done - 1}: both checkpoints of it are damaged (bad memory or disk?)"
-            raise AudioError(msg)
-        checkpoint = position.checkpoint if position else Checkpoint()
-        self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
         self._plan = WindowPlan(settings)
         self._pace = Pace(settings)
         self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
-        try:
+        with ExitStack() as undo:  # whatever is not to be had: the owner goes on with its other streams
+            undo.callback(source.close)
+            self._journal = Journal(directory, stream_id)
+            undo.callback(self._journal.close if self._journal.resumed else self._journal.remove)
+            position = self._found()
+            checkpoint, done = position.checkpoint if position else Checkpoint(), self._journal.done
+            self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
+            self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
+            undo.callback(self._ring.close)
+            # They begin anew, with what the journal has: not before all else is there.
             self._outputs = open_outputs(self._journal.resumed)
-        except OutputError:  # the owner goes on with its other streams
-            self._journal.close()
-            if not self._journal.resumed:
-                self._journal.remove()
-            source.close()
-            raise
-        self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
-        self._save()
+            undo.callback(self._outputs.close)
+            self._save()
+            undo.pop_all()
+        if position is not None:  # only now: until the new ring is on record, whoever comes next needs the old one
+            (ring_directory() / position.ring).unlink(missing_ok=True)
         self._said = 0  # end of the last result's region, samples
         for line in self._journal.lines:
             update = update_from_dict(line, rate=settings.rate)
@@ -396,6 +392,14 @@ class OwnedStream:
             sound=self._plan.sound,
         )
 
+    def _found(self) -> Position | None:
+        """Where an earlier process left the stream; AudioError where a live one left nothing to go on with."""
+        position, done = self._journal.load(), self._journal.done
+        if done and position is None and self.live:
+            msg = f"{self.name} cannot go on after result {done - 1}: both checkpoints of it are damaged (bad memory or disk?)"
+            raise AudioError(msg)
+        return position
+
     def _make_ring(self, name: str, generation: int, position: Position | None) -> RingWriter:
         """A new ring; for a stream that an earlier process began, filled with what is still needed of it."""
         settings = self._settings
@@ -409,6 +413,9 @@ class OwnedStream:
             if position.sound is not None:
                 self._plan.begin_at(position.sound)
             first = max(0, position.window)
+        # What is read again needs no copy, and two rings may be more than there is memory for.
+        if position is not None and self._source.fileno() is None:
+            (ring_directory() / position.ring).unlink(missing_ok=True)
         ring = RingWriter(
             name,
             capacity=capacity,
@@ -423,7 +430,6 @@ class OwnedStream:
             self._plan.advance(self._source.skip(first))
         else:
             self._recover_audio(ring, first, position)
-        (ring_directory() / position.ring).unlink(missing_ok=True)  # that of the process before
         return ring
 
     def _recover_audio(self, ring: RingWriter, first: int, position: Position) -> None:

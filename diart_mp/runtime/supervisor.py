@@ -36,6 +36,8 @@ _CRASHES = 3  # of one chunk before it is set aside
 _KILLED_WEIGHT = 0.25  # of a SIGKILL, which mostly comes from outside and is not the chunk's fault
 _LAST_WORDS_S = 0.3  # that what an ended process said may take to arrive
 _START_S = 300.0  # that a stage may take to be ready: a model may have to be downloaded
+_FIRST_SIGN_S = 60.0  # that a new process may take to its first sign of life: a few imports, on a busy machine
+_MOST_TEXT = 1000  # characters of what a stage elsewhere says
 _BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... restart without any result between
 _BUDGET = 50  # restarts of one stage within _BUDGET_S
 _BUDGET_S = 60.0
@@ -94,7 +96,7 @@ class Supervisor:
         self._started_at = self._looked_at
         self._streams: dict[str, dict[str, Any]] = {}  # by name: how far each is
         self._crashes: dict[tuple[str, str, int], float] = {}  # (stage, stream, seq): deaths, weighted
-        self._stopping = False
+        self._stopping = self._draining = False
         self._shown: dict[str, int] = {}  # stream: last seq that the view has seen
         self._begun = False
         self.finished = False
@@ -105,12 +107,14 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-        self._control.close()
-        self._guard.close()
-        self._context.destroy(linger=0)
-        os.close(self._guard_read)
-        os.close(self._guard_write)
+        try:
+            self.stop()
+        finally:
+            self._control.close()
+            self._guard.close()
+            self._context.destroy(linger=0)
+            os.close(self._guard_read)
+            os.close(self._guard_write)
 
     def start(self) -> None:
         """Start all stages; they become ready while ``step`` is called."""
@@ -133,7 +137,8 @@ class Supervisor:
             self._begin()
 
     def drain(self) -> None:
-        """Tell the owners to take no more audio and to finish what they have."""
+        """Tell the owners to take no more audio and to finish what they have; one that is just being restarted hears it later."""
+        self._draining = True
         self._tell(self._owners(), "drain")
 
     def stop(self) -> None:
@@ -150,6 +155,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if any((process.returncode or 0) > 0 for process in alive):
+            self._hear_why()
 
     def pids(self) -> dict[str, int]:
         """Process ids by name of the stage."""
@@ -237,9 +244,15 @@ class Supervisor:
             raise StageFatalError(str(message.get("text")), int(message.get("code", 1)))
 
     def _on_elsewhere(self, message: dict[str, Any]) -> None:
-        """A stage says something that somebody else has started."""
+        """A stage says something that somebody else has started; what it may not say, such as that the run is over, is refused."""
+        stream, text = message.get("stream"), message.get("text")
         if message["kind"] == "event":
-            self._event(message)
+            if message.get("event") == "replaced":
+                self._tell(self._owners(), "restarted")
+            elif message.get("event") == "note" and isinstance(stream, str) and isinstance(text, str):
+                self._on_event({"event": "note", "stream": stream[:_MOST_TEXT], "text": text[:_MOST_TEXT]})
+            else:
+                self.refused += 1
         text, again = self._elsewhere.take(message)
         if text:
             self._on_event({"event": "note", "stream": "", "text": text})
@@ -259,15 +272,20 @@ class Supervisor:
         if not self._begun:
             return
         if process in self._owners():
-            self._tell([process], "start", shown=self._shown)
+            self._start_owners([process])
         else:
             self._tell(self._owners(), "restarted", name=process.name, number=process.epoch)
+
+    def _start_owners(self, owners: list[Child]) -> None:
+        self._tell(owners, "start", shown=self._shown)
+        if self._draining:
+            self._tell(owners, "drain")
 
     def _begin(self) -> None:
         """All stages are ready for the first time."""
         self._begun = True
         self._on_event({"event": "ready", "pids": self.pids()})
-        self._tell(self._owners(), "start", shown=self._shown)
+        self._start_owners(self._owners())
 
     def _event(self, message: dict[str, Any]) -> None:
         if message.get("event") == "result":
@@ -319,7 +337,7 @@ class Supervisor:
     def _hangs(self, process: Child, now: float) -> str:
         """Why a living process counts as hung, empty if it does not. Silence or one endless batch; never mere slowness."""
         silent = now - process.heard_at
-        if process.beat and silent > self._topology.silence_s:
+        if silent > (self._topology.silence_s if process.beat else max(_FIRST_SIGN_S, self._topology.silence_s)):
             return f"gave no sign of life for {silent:.1f} s"
         busy = float(process.beat.get("busy_s", 0.0))
         return f"has worked on one batch for {busy:.0f} s" if busy > self._topology.stuck_s else ""
@@ -359,6 +377,16 @@ class Supervisor:
                 self._on_message(identity, frames)
             if time.monotonic() > deadline:
                 return
+
+    def _hear_why(self) -> None:
+        """A stage that was told to end could not end well (a disk that is full, say): tell why it says so."""
+        while self._control.poll(round(1000 * _LAST_WORDS_S)):
+            for identity, frames in self._messages():
+                with contextlib.suppress(ProtocolError):
+                    message = unpack_control(frames)
+                    if message["kind"] == "fatal" and self._sender(identity, message) is not None:
+                        self._on_event({"event": "failed", "stream": "", "text": str(message.get("text"))})
+                        return
 
     def _set_aside(self, process: Child, code: int) -> None:
         """Count the death against the chunks that the stage was working on; one that has killed too often is left out."""

@@ -77,6 +77,21 @@ def test_commands_come_in_order_and_broken_ones_are_left_out(supervisor: Supervi
     assert heard == [{"v": 1, "kind": "start", "shown": {"a": 3}}, {"v": 1, "kind": "stop"}]
 
 
+def test_what_is_said_behind_a_command_is_left_for_later(supervisor: Supervisor, control: StageControl) -> None:
+    control.ready()
+    supervisor.hear()
+    for kind in ("restarted", "start", "drain"):
+        supervisor.say(pack_control(kind))
+    heard: list[str] = []
+    while "start" not in heard:
+        assert control.socket is not None
+        assert control.socket.poll(20_000)
+        heard += [command["kind"] for command in control.commands(until="start")]
+    assert heard == ["restarted", "start"]
+    assert control.socket.poll(20_000)
+    assert [command["kind"] for command in control.commands()] == ["drain"]
+
+
 def test_a_stage_is_heard_while_it_works(supervisor: Supervisor, control: StageControl) -> None:
     control.start_beats()
     _, first = supervisor.hear()

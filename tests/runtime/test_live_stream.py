@@ -103,6 +103,23 @@ def test_a_pipe_goes_on_with_what_the_dead_process_had_read(
     assert files(tmp_path) == undisturbed
 
 
+def test_a_process_that_dies_before_it_has_begun_loses_nothing_either(
+    tmp_path: Path, make_pipe: Callable[[], Pipe], undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has copied the audio of the process before it, and not yet written down where to."""
+    pipe = make_pipe()
+    pipe.write(samples())
+    pipe.end()
+    die_after(lambda: drive(open_stream(tmp_path, pipe.source()), Pipeline(), results=15))
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "save", lambda *_: os._exit(0))
+        die_after(lambda: open_stream(tmp_path, pipe.source(), epoch=2))
+    events = Events()
+    drive(open_stream(tmp_path, pipe.source(), epoch=3, report=events), Pipeline())
+    assert events.of("note") == []
+    assert files(tmp_path) == undisturbed
+
+
 def test_a_pipe_is_left_alone_while_enough_is_in_flight(tmp_path: Path, make_pipe: Callable[[], Pipe]) -> None:
     pipe = make_pipe()
     stream = open_stream(tmp_path, pipe.source(), max_in_flight=2)

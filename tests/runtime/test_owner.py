@@ -256,6 +256,26 @@ def test_results_of_strangers_are_refused_or_ignored(world: World, undisturbed: 
     assert files(world.folder / "1") == undisturbed
 
 
+def test_a_trace_that_nobody_could_pack_again_costs_nothing_but_itself(world: World) -> None:
+    """As deep as a message may be: what it would be put into for the supervisor is deeper."""
+    deep: Any = 1
+    for _ in range(1021):
+        deep = [deep]
+
+    def script() -> None:
+        answer = world.pipeline.take
+
+        def deeper(message: Message) -> list[Message]:
+            return [replace(each, trace=((deep,),) if each.seq == 3 else each.trace) for each in answer(message)]
+
+        world.pipeline.take = deeper  # type: ignore[method-assign]
+
+    world.run([world.opener("a", "1")], script)
+    results = world.of("result")
+    assert seqs([event["update"] for event in results]) == list(range(WINDOWS))
+    assert results[3]["trace"] == []
+
+
 def test_a_chunk_that_was_set_aside_is_sent_as_an_error(world: World) -> None:
     world.lose = lambda message: message.seq >= 5 and message.attempt == 2_000_000
 

@@ -1,6 +1,7 @@
 """A stream and its owner's files: whatever dies when, what is written is what an undisturbed run writes."""
 
 import json
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from diart_mp.audio.file import FileSource
 from diart_mp.config import Settings
+from diart_mp.errors import OutputError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
+from diart_mp.runtime import stream as stream_module
 from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.journal import Journal
 from diart_mp.runtime.loop import CHECKPOINT, ERROR
@@ -115,6 +118,39 @@ def test_another_process_goes_on_where_the_first_one_died(
     journal = Journal(tmp_path, stream.id)
     assert seqs(journal.lines) == list(range(WINDOWS))
     journal.close()
+
+
+class _Refusing:
+    """In the place of the ring's class: there is no shared memory left."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise OutputError("no shared memory")
+
+
+def test_a_stream_that_cannot_begin_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, descriptors = FileSource(recording(tmp_path)), len(os.listdir("/proc/self/fd")) - 1
+    monkeypatch.setattr(stream_module, "RingWriter", _Refusing)
+    with pytest.raises(OutputError, match="no shared memory") as caught:
+        open_stream(tmp_path, source)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert not list(tmp_path.glob("*.journal"))
+    assert not (tmp_path / "out").exists()
+    assert caught.value.__traceback__ is not None  # the half-made stream has not been collected yet
+
+
+def test_a_successor_that_cannot_begin_leaves_what_was_written(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recording(tmp_path)
+    die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=11))
+    written = files(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(stream_module, "RingWriter", _Refusing)
+        with pytest.raises(OutputError, match="no shared memory"):
+            open_stream(tmp_path, FileSource(path), epoch=2)
+    assert files(tmp_path) == written
+    drive(open_stream(tmp_path, FileSource(path), epoch=3), Pipeline())
+    assert files(tmp_path) == undisturbed
 
 
 def begin(folder: Path, path: Path, epoch: int, pipeline: Pipeline) -> None:

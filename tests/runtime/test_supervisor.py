@@ -16,6 +16,7 @@ import zmq
 from diart_mp.config import Settings
 from diart_mp.errors import StageError
 from diart_mp.messages import pack_control, unpack_control
+from diart_mp.runtime import supervisor as supervisor_module
 from diart_mp.runtime.supervisor import StageFatalError, Supervisor
 from diart_mp.topology import Job, SourceConfig, StageConfig, Topology
 from diart_mp.transport.link import make_socket
@@ -24,6 +25,22 @@ from .answering import SAMPLES, recording, seqs
 
 WAIT_S = 30
 SETTINGS = Settings(duration=1600, step=320, latency=320)
+
+
+SABOTAGE = """
+import sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        owner = sys.modules.get("diart_mp.runtime.owner")
+        if hasattr(owner, "Owner"):
+            sys.meta_path.remove(self)
+            def close(self):
+                raise owner.OutputError("cannot write: the disk is full")
+            owner.Owner.close = close
+
+sys.meta_path.insert(0, Finder())
+"""  # of the owner's end, in the processes that find this in their path
 
 
 class Events:
@@ -145,7 +162,9 @@ def test_a_stage_that_does_not_even_start_is_not_tried_for_ever(run: Run) -> Non
 
 def test_a_stage_that_never_gets_anywhere_is_not_tried_for_ever(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It starts each time, and is gone before anything has come of it."""
-    monkeypatch.setattr("diart_mp.runtime.supervisor._BACK_OFF_S", (0.0,))  # else it takes a minute
+    assert supervisor_module._FRUITLESS > supervisor_module._CRASHES / supervisor_module._KILLED_WEIGHT
+    monkeypatch.setattr(supervisor_module, "_BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(supervisor_module, "_FRUITLESS", 4)  # else it takes a minute
     killed: set[int] = set()
 
     def kill_when_ready() -> bool:
@@ -157,9 +176,9 @@ def test_a_stage_that_never_gets_anywhere_is_not_tried_for_ever(run: Run, monkey
 
     with run.supervisor({"DIART_MP_FAULTS": "clustering:slow=60"}) as supervisor:
         supervisor.start()
-        with pytest.raises(StageError, match="clustering was killed by signal 9 after 15 restarts"):
+        with pytest.raises(StageError, match="clustering was killed by signal 9 after 4 restarts"):
             step_until(supervisor, kill_when_ready)
-    assert len(killed) == 16
+    assert len(killed) == 5
     assert run.events.of("result") == []
 
 
@@ -181,6 +200,41 @@ def test_a_drain_ends_the_input(run: Run) -> None:
         supervisor.drain()
         step_until(supervisor, lambda: supervisor.finished)
     assert 5 < len(run.events.of("result")) < 3000
+
+
+def test_a_drain_reaches_an_owner_that_is_just_being_restarted(run: Run) -> None:
+    run = Run(run.folder, samples=1_000_000)
+    with run.supervisor() as supervisor:
+        supervisor.start()
+        step_until(supervisor, lambda: len(run.events.of("result")) > 5)
+        os.kill(supervisor.pids()["capture"], signal.SIGKILL)
+        step_until(supervisor, lambda: run.events.of("restart") != [])
+        supervisor.drain()
+        step_until(supervisor, lambda: supervisor.finished)
+    assert 5 < len(run.events.of("result")) < 3000
+
+
+def test_a_stage_that_is_stopped_before_it_says_anything_is_replaced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "_FIRST_SIGN_S", 0.0)
+    with run.supervisor(silence_s=2.0) as supervisor:
+        supervisor.start()
+        os.kill(supervisor.pids()["clustering"], signal.SIGSTOP)
+        step_until(supervisor, lambda: any(e["stage"] == "clustering" for e in run.events.of("restart")))
+        monkeypatch.undo()
+        step_until(supervisor, lambda: supervisor.finished)
+    texts = [event["text"] for event in run.events.of("restart")]
+    assert any("clustering gave no sign of life for" in text for text in texts)
+    assert seqs([event["update"] for event in run.events.of("result")]) == list(range(28))
+
+
+def test_why_a_stage_could_not_end_well_is_told(run: Run) -> None:
+    """The last turn is written when the stream is closed, and there is no room for it."""
+    run = Run(run.folder, samples=1_000_000)
+    (run.folder / "sitecustomize.py").write_text(SABOTAGE)
+    with run.supervisor({"PYTHONPATH": str(run.folder)}) as supervisor:
+        supervisor.start()
+        step_until(supervisor, lambda: len(run.events.of("result")) > 5)
+    assert [event["text"] for event in run.events.of("failed")] == ["cannot write: the disk is full"]
 
 
 def test_words_of_strangers_and_of_the_dead_are_ignored(run: Run) -> None:
