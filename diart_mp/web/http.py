@@ -22,6 +22,7 @@ _PAGES = {
     "/page.js": "page.js",
     "/timeline.js": "timeline.js",
     "/known.js": "known.js",
+    "/stream.js": "stream.js",
     "/recorder.js": "recorder.js",
 }
 _PAGES |= {"/formats.js": "formats.js", "/page.css": "page.css", "/favicon.svg": "favicon.svg"}

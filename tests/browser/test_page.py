@@ -1,17 +1,20 @@
 """The page in a real browser: microphone, dropped file, names, downloads, both themes, and what people with screen readers get."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from diart_mp.config import Settings
-from tests.fakes import TONE_MODELS
+from tests.fakes import TONE_MODELS, conversation
 from tests.pipeline_runs import run
 from tests.web.conftest import Recording
 from tests.web.conftest import recordings as recordings
 from tests.web.rig import Serving, serving
+from tests.web.test_resume import stopped
 
 from .chromium import Page, chromium
 
@@ -73,6 +76,68 @@ def test_a_dropped_file_a_name_and_downloads(page: Page, recordings: list[Record
     assert page.downloaded("talk1.srt").count(" --> ") == early_rttm.count("\n")
     saved = json.loads(page.downloaded("talk1.json"))
     assert {turn["name"] for turn in saved["turns"] if turn["speaker"] == speaker} == {"Ada L"}
+
+
+def test_a_gateway_that_is_killed_costs_nothing(
+    page: Page, early_server: Serving, recordings: list[Recording], early_rttm: str
+) -> None:
+    with stopped(early_server.pid("clustering")):  # so that it cannot be done by then
+        page.drop(recordings[1].path)
+        page.until("document.getElementById('state').textContent === 'Reading talk1'")
+        os.kill(early_server.pid("gateway"), signal.SIGKILL)
+        page.until("document.getElementById('state').textContent === 'Connection lost; trying again'")
+    page.until("document.getElementById('state').textContent === 'Done'")
+    page.click("[data-format=rttm]")
+    assert page.downloaded("talk1.rttm") == early_rttm
+    page.errors.clear()  # the browser tells of the connection that broke
+
+
+def test_a_recording_can_be_stopped(page: Page, early_server: Serving, tmp_path: Path) -> None:
+    conversation(tmp_path / "long.wav", seconds=120.0, seed=3)
+    with stopped(early_server.pid("clustering")):  # so that it cannot be done by then
+        page.drop(tmp_path / "long.wav")
+        page.until("document.getElementById('state').textContent === 'Reading long'")
+        assert page.js("document.getElementById('heard').textContent").endswith(" of 2:00")
+        page.js("document.getElementById('stop').focus()")
+        page.click("#stop")
+    page.until("document.getElementById('state').textContent === 'Done'")
+    minutes, seconds = map(int, page.js("document.getElementById('heard').textContent").split(":"))
+    assert 60 * minutes + seconds < 60
+    assert page.js("document.activeElement.id") == "listen"  # not lost with the button that is disabled
+
+
+def test_a_timeline_is_moved_by_keys_and_shown_whole(page: Page, tmp_path: Path) -> None:
+    conversation(tmp_path / "long.wav", seconds=100.0, seed=3)
+    page.drop(tmp_path / "long.wav")
+    page.until("document.getElementById('state').textContent === 'Done'")
+    pictures = [_timeline(page)]
+    page.js("document.getElementById('timeline').focus()")
+    for key in ("Home", "End", "ArrowLeft"):
+        page.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+        pictures.append(_timeline(page))
+    page.click("#whole")
+    pictures.append(_timeline(page))
+    newest, home, end, back, whole = pictures
+    assert newest == end
+    assert len({newest, home, back, whole}) == 4
+    assert page.js("document.getElementById('whole').getAttribute('aria-pressed')") == "true"
+
+
+def _timeline(page: Page) -> str:
+    return str(page.js("document.getElementById('timeline').toDataURL()"))
+
+
+def test_a_token_is_asked_for_and_may_be_in_the_address(recordings: list[Recording], tmp_path: Path) -> None:
+    with serving(EARLY, token="open-sesame") as server, chromium(tmp_path, recordings[1].path) as page:
+        page.open(f"http://localhost:{server.port}/")
+        page.drop(recordings[2].path)
+        assert "asks for a token" in page.until("document.getElementById('problem').textContent")
+        assert page.js("document.activeElement.id") == "token"
+        for place in ("?", "#"):
+            page.open(f"http://localhost:{server.port}/{place}token=open-sesame")
+            page.drop(recordings[2].path)
+            page.until("document.getElementById('state').textContent === 'Done'")
+        assert page.errors == []
 
 
 def test_a_file_whose_turns_are_revised(recordings: list[Recording], tmp_path: Path) -> None:
