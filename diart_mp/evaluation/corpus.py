@@ -46,7 +46,7 @@ def open_corpus(
     AudioError if there is nothing to evaluate.
     """
     if audio is not None and not Path(audio).exists() and audio.count(".") >= 2:
-        return _of_protocol(audio)
+        return _of_protocol(audio, rate)
     paths, found = _recordings(audio, rate)
     if reference is None:
         reference = Path(audio or "") / "rttm"
@@ -152,7 +152,11 @@ def _check_whole(path: Path, rate: int) -> None:
 
 def _wav_scp(folder: Path) -> list[tuple[str, Path]]:
     """``NAME PATH`` lines of a Kaldi data directory; relative paths count from there, commands with a pipe do not work."""
-    lines = (folder / "wav.scp").read_text(encoding="utf-8").splitlines()
+    try:
+        lines = (folder / "wav.scp").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{folder / 'wav.scp'} cannot be read as text in UTF-8 ({getattr(error, 'strerror', None) or error})"
+        raise UsageError(msg) from error
     pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
     for pair in pairs:
         if len(pair) != 2 or pair[1].rstrip().endswith("|"):
@@ -161,7 +165,7 @@ def _wav_scp(folder: Path) -> list[tuple[str, Path]]:
     return [(name, folder / path.strip()) for name, path in pairs]
 
 
-def _of_protocol(name: str) -> Corpus:
+def _of_protocol(name: str, rate: int) -> Corpus:
     """A protocol of pyannote.database, ``Database.SpeakerDiarization.Protocol[.subset]``; the subset is test if not said."""
     try:
         with redirect_stdout(sys.stderr):  # it tells there what it has found
@@ -178,15 +182,24 @@ def _of_protocol(name: str) -> Corpus:
         found = registry.get_protocol(f"{database}.{task}.{protocol}", preprocessors={"audio": FileFinder()})
         files = list(getattr(found, subset)())
     except (ValueError, KeyError, AttributeError, NotImplementedError, FileNotFoundError) as error:
-        msg = f"{name} is neither a folder nor a protocol that pyannote.database knows ({error})"
+        msg = f"{name} is neither a folder nor a protocol that pyannote.database can open ({_one_line(error)})"
         raise UsageError(msg) from error
     for file in files:
         uri = str(file["uri"])
         try:
-            corpus.recordings[uri] = _of_protocol_file(uri, file)
+            recording = _of_protocol_file(uri, file)
+            _check_whole(Path(recording.audio or ""), rate)
+            corpus.recordings[uri] = recording
+        except DiartMpError as error:
+            corpus.problems[uri] = str(error)
         except (KeyError, FileNotFoundError, ValueError) as error:
-            corpus.problems[uri] = f"{uri}: incomplete in {name} ({error})"
+            corpus.problems[uri] = f"{uri}: incomplete in {name} ({_one_line(error)})"
     return corpus
+
+
+def _one_line(error: Exception) -> str:
+    """What pyannote.database says, whose sentences have line breaks in them."""
+    return " ".join(str(error).split())
 
 
 def _of_protocol_file(uri: str, file: Mapping[str, Any]) -> Recording:
