@@ -263,6 +263,33 @@ def test_words_of_strangers_and_of_the_dead_are_ignored(run: Run) -> None:
         assert not supervisor.finished
 
 
+def test_stages_elsewhere_can_tell_notes_and_no_more(run: Run) -> None:
+    """Whatever comes from another host, the run neither ends of it nor breaks."""
+    stages = (run.topology.stages[0], StageConfig(name="clustering", keyed=True, place="B"))
+    with ExitStack() as stack:
+        supervisor = stack.enter_context(run.supervisor(stages=stages, report=f"ipc://{run.folder}/rep"))
+        context = zmq.Context[zmq.Socket[bytes]]()
+        stack.callback(context.destroy, linger=0)
+        elsewhere = stack.enter_context(make_socket(context, zmq.DEALER))
+        elsewhere.identity = b"clustering/0/5"
+        elsewhere.connect(supervisor._topology.report)
+        who = {"stage": "clustering", "replica": 0, "epoch": 5}
+        wrong: list[dict[str, Any]] = [
+            {"event": "finished"},
+            {"event": "result"},
+            {"event": "result", "update": {"seq": [], "stream": {}}},
+            {"event": "progress"},
+            {"event": "note", "text": 7, "stream": []},
+            {},
+        ]
+        for values in (*wrong, {"event": "note", "stream": "talk", "text": "x" * 5000}):
+            elsewhere.send(pack_control("event", **who, **values))
+        step_until(supervisor, lambda: run.events.of("note") != [])
+        assert supervisor.refused == len(wrong)
+        assert not supervisor.finished
+    assert run.events.all == [{"event": "note", "stream": "talk", "text": "x" * 1000}]
+
+
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTERM])
 def test_stop_ends_everything_whatever_state_it_is_in(run: Run, number: signal.Signals) -> None:
     run = Run(run.folder, samples=1_000_000)
