@@ -12,22 +12,23 @@ import asyncio
 import itertools
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import zmq
-from numpy.typing import NDArray
 
 from diart_mp.audio.file import FileSource
 from diart_mp.audio.push import PushSource
 from diart_mp.audio.source import Source
 from diart_mp.config import Settings
-from diart_mp.errors import AudioError, DiartMpError, StageError
-from diart_mp.outputs.events import update_from_dict
+from diart_mp.errors import DiartMpError, StageError
+from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.outputs.writer import OutputSet
+from diart_mp.pipeline_stream import Hook, Stream
+from diart_mp.runtime.chain import check_chain
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.hosted import HostedOwner
 from diart_mp.runtime.local import Models, default_stages
@@ -39,8 +40,8 @@ from diart_mp.topology import FOREIGN, StageConfig, Topology
 from diart_mp.turns import Update
 
 AudioFile = FileSource
-Hook = Callable[[Update], None]
-_START_S = 120.0
+_START_S = 330.0  # more than the supervisor lets a stage take, which says which one it is
+_ALIVE_S = 1.0  # after which it is asked whether somebody still works on an answer
 _EPOCH = 1  # of the owner: it lives as long as the pipeline
 
 
@@ -54,91 +55,26 @@ class PipelineConfig:
     max_in_flight: int = 32
 
 
-class Stream:
-    """One stream: iterate over it for its updates, in order; ``write`` and ``end`` it if it was opened for pushing.
-
-    Updates that nobody takes wait in memory. Iterating raises what went wrong once the updates before that are taken.
-    """
-
-    def __init__(self, source: Source, hooks: Sequence[Hook]) -> None:
-        self.name, self.source = source.name, source
-        self._hooks = list(hooks)
-        self._updates: queue.SimpleQueue[Update | Exception | None] = queue.SimpleQueue()
-        self._over = False
-
-    def write(self, samples: NDArray[Any], timeout: float | None = None) -> None:
-        """Add samples, (n,) or (n, channels), of any n; waits while more than 10 s wait. AudioError as ``PushSource.write``."""
-        self._pushed().write(samples, timeout)
-
-    async def awrite(self, samples: NDArray[Any], timeout: float | None = None) -> None:
-        """``write``, without holding up the event loop while it waits."""
-        await asyncio.to_thread(self.write, samples, timeout)
-
-    def end(self) -> None:
-        """There is no more audio; what is on its way still comes."""
-        self._pushed().end()
-
-    def attach(self, hook: Hook) -> None:
-        """Have ``hook`` called with each update, in a thread of the pipeline's; it must be quick. What it raises ends the stream."""
-        self._hooks.append(hook)
-
-    def __iter__(self) -> Iterator[Update]:
-        while not self._over:
-            item = self._updates.get()
-            self._over = not isinstance(item, Update)
-            if isinstance(item, Exception):
-                raise item
-            if item is not None:
-                yield item
-
-    async def __aiter__(self) -> AsyncIterator[Update]:
-        updates = iter(self)
-        while (update := await asyncio.to_thread(next, updates, None)) is not None:
-            yield update
-
-    def _pushed(self) -> PushSource:
-        if not isinstance(self.source, PushSource):
-            msg = (
-                f"{self.name} is read from {type(self.source).__name__}; only a stream of Pipeline.open can be written"
-            )
-            raise AudioError(msg)
-        return self.source
-
-    def _report(self, event: str, **values: Any) -> None:
-        """What the owner says of the stream; in the owner's thread."""
-        if event == "result":
-            update = update_from_dict(values["update"], rate=values["rate"])
-            self._updates.put(update)
-            for hook in self._hooks:
-                try:
-                    hook(update)
-                except Exception as error:  # noqa: BLE001  # the user's own code; its failure is his stream's
-                    self._fail(error)
-        elif event in ("failed", "error"):
-            self._fail(StageError(str(values["text"])))
-        elif event == "done":
-            self._updates.put(None)
-
-    def _fail(self, error: Exception) -> None:
-        self._updates.put(error)
-
-
 class Pipeline:
     """Stages that run as long as the ``with`` block; any number of streams at a time. StageError if they cannot start."""
 
     def __init__(
         self, config: PipelineConfig | None = None, *, on_event: Callable[[dict[str, Any]], None] | None = None
     ) -> None:
-        """``on_event`` gets what ``diart-mp run`` shows (restarts, notes ...), in a thread of the pipeline's."""
+        """``on_event`` gets what ``diart-mp run`` shows (restarts, gaps, skipped windows, notes ...), in threads of the pipeline's."""
         self.config = config or PipelineConfig()
         self._on_event = on_event
         self._stack = ExitStack()
+        self._hosted: HostedOwner | None = None
+
+    def __enter__(self) -> Self:
+        if self._call(_nothing):
+            msg = "the pipeline runs already; make another Pipeline for another with block"
+            raise StageError(msg)
         self._numbers = itertools.count()
         self._streams: dict[str, tuple[Stream, OwnedStream]] = {}
         self._ready, self._stopping = threading.Event(), threading.Event()
         self._failure: Exception | None = None
-
-    def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._directory = RunDirectory()
             stack.enter_context(self._directory)
@@ -150,15 +86,16 @@ class Pipeline:
             name = self._topology.stages[0].name
             self._control = _Orders(context, "", stage=name, replica=0, epoch=_EPOCH)
             owner = Owner(self._topology, stage=name, epoch=_EPOCH, control=self._control, context=context)
-            self._hosted = HostedOwner(owner, on_drain=lambda: None, on_end=self._on_owner_end)
-            stack.callback(self._hosted.stop)
+            hosted = HostedOwner(owner, on_drain=lambda: None, on_end=self._on_owner_end)
+            stack.callback(hosted.stop)
             thread = threading.Thread(target=self._supervise, args=(file,), name="supervisor", daemon=True)
             thread.start()
             stack.callback(thread.join)
             stack.callback(self._stopping.set)
             if not self._ready.wait(_START_S) or self._failure is not None:
                 raise self._failure or StageError(f"the stages were not ready within {_START_S:.0f} s")
-            self._hosted.start()
+            hosted.start()
+            self._hosted = hosted
             stack.callback(self._discard_streams)
             self._stack = stack.pop_all()
         return self
@@ -181,24 +118,29 @@ class Pipeline:
         hooks: Iterable[Hook] = (),
     ) -> Stream:
         """Diarize ``source``; with ``output``, files as ``diart-mp run`` writes them. OutputError if they cannot be."""
-        stream = Stream(source, list(hooks))
+        hosted = self._hosted
+        if hosted is None:
+            msg = "the pipeline does not run yet; streams begin inside its with block"
+            raise StageError(msg)
         opened: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        stream_id = f"{self._topology.run}-{next(self._numbers)}"
+        stream = Stream(source, list(hooks), lambda: hosted.call(lambda: self._discard(stream_id)))
 
         def begin() -> None:
             try:
-                owned = self._own(stream, output, formats if output is not None else ())
+                owned = self._own(stream_id, stream, output, formats if output is not None else ())
             except DiartMpError as error:
                 opened.put(error)
                 return
-            self._streams[owned.id] = (stream, owned)
-            self._hosted.owner.add(owned)
+            self._streams[stream_id] = (stream, owned)
+            hosted.owner.add(owned)
             opened.put(None)
 
-        if self._failure is not None or not self._hosted.call(begin):
-            raise self._failure or StageError("the pipeline has ended; streams begin inside its with block")
-        if (error := opened.get()) is not None:
-            raise error
-        return stream
+        if self._failure is None and hosted.call(begin):
+            if (error := self._answer(hosted, opened)) is not None:
+                raise error
+            return stream
+        raise self._failure or StageError("the pipeline has ended; streams begin inside its with block")
 
     def open(
         self, name: str = "stream", *, rate: int = 16_000, channels: int = 1, live: bool = True, **options: Any
@@ -212,7 +154,7 @@ class Pipeline:
         return self._supervisor.pids()
 
     def _place(self, directory: Path) -> Topology:
-        stages = self.config.stages or default_stages(self.config.models)
+        stages = check_chain(self.config.stages) if self.config.stages else default_stages(self.config.models)
         owner = replace(stages[0], implementation=FOREIGN)
         placed = [replace(each, bind=each.bind or f"ipc://{directory / each.name}") for each in (owner, *stages[1:])]
         return Topology(
@@ -224,14 +166,24 @@ class Pipeline:
             max_in_flight=self.config.max_in_flight,
         )
 
-    def _own(self, stream: Stream, output: Path | None, formats: Sequence[str]) -> OwnedStream:
+    def _answer(self, hosted: HostedOwner, opened: "queue.SimpleQueue[Exception | None]") -> Exception | None:
+        """What the owner's thread says; also where it ends before it says anything."""
+        while True:
+            try:
+                return opened.get(timeout=_ALIVE_S)
+            except queue.Empty:
+                if not hosted.call(_nothing):
+                    return self._failure or StageError("the pipeline has ended")
+
+    def _own(self, stream_id: str, stream: Stream, output: Path | None, formats: Sequence[str]) -> OwnedStream:
         source, settings, topology = stream.source, self.config.settings, self._topology
-        stream_id = f"{topology.run}-{next(self._numbers)}"
 
         def report(event: str, **values: Any) -> None:
-            stream._report(event, **values)  # the two are one thing
+            stream.report(event, **values)
             if event in ("done", "failed"):
-                self._hosted.call(lambda: self._let_go(stream_id))
+                self._call(lambda: self._let_go(stream_id))
+            elif event != "result" and self._on_event is not None:
+                self._on_event({"event": event, **values})
 
         return OwnedStream(
             stream_id,
@@ -249,10 +201,22 @@ class Pipeline:
 
     def _let_go(self, stream_id: str) -> None:
         """Keep nothing of a stream that is over; one that failed may still have results on their way."""
-        owned = self._streams[stream_id][1]
-        if not self._hosted.owner.owns(owned):
-            del self._streams[stream_id]
+        if stream_id in self._streams and not self._owner().owns(self._streams[stream_id][1]):
+            self._discard(stream_id)
+
+    def _discard(self, stream_id: str) -> None:
+        """Leave nothing of a stream; in the owner's thread."""
+        if stream_id in self._streams:
+            owned = self._streams.pop(stream_id)[1]
+            self._owner().remove(owned)
             owned.discard()
+
+    def _owner(self) -> Owner:
+        assert self._hosted is not None  # noqa: S101  # there are no streams before
+        return self._hosted.owner
+
+    def _call(self, function: Callable[[], None]) -> bool:
+        return self._hosted is not None and self._hosted.call(function)
 
     def _supervise(self, file: Path) -> None:
         """Watch the stages until the pipeline ends; the supervisor's thread."""
@@ -281,21 +245,24 @@ class Pipeline:
         self._failure = error
         self._ready.set()
         for stream, _ in list(self._streams.values()):
-            stream._fail(error)
+            stream.fail(error)
 
     def _discard_streams(self) -> None:
         """Leave nothing of streams that are not over."""
         done = threading.Event()
 
         def discard() -> None:
-            for stream, owned in self._streams.values():
-                self._hosted.owner.remove(owned)
-                owned.discard()
-                stream._fail(StageError(f"the pipeline has ended before {stream.name}"))
+            for stream_id, (stream, _) in list(self._streams.items()):
+                self._discard(stream_id)
+                stream.fail(StageError(f"the pipeline has ended before {stream.name}"))
             done.set()
 
-        if self._hosted.call(discard):
+        if self._call(discard):
             done.wait(_START_S)
+
+
+def _nothing() -> None:
+    """What an owner that lives can be asked to do."""
 
 
 class _Orders(StageControl):
@@ -305,18 +272,23 @@ class _Orders(StageControl):
         super().__init__(*arguments, **options)
         self.orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
-    def commands(self) -> list[dict[str, Any]]:
+    def commands(self, *, until: str = "") -> list[dict[str, Any]]:
         """See ``StageControl.commands``."""
-        return [self.orders.get_nowait() for _ in range(self.orders.qsize())]
+        commands = list[dict[str, Any]]()
+        while not self.orders.empty() and (not commands or commands[-1]["kind"] != until):
+            commands.append(self.orders.get_nowait())
+        return commands
 
 
 def to_annotation(updates: Iterable[Update], uri: str | None = None) -> Any:
-    """The turns of ``updates`` as a ``pyannote.core.Annotation``, those less than 50 ms apart joined."""
+    """The turns of ``updates`` as a ``pyannote.core.Annotation``, as outputs have them: those less than 50 ms apart joined, revisions folded in."""
     from pyannote.core import Annotation, Segment
 
-    annotation = Annotation(uri=uri)
+    annotation, known, rate = Annotation(uri=uri), None, 1
     for update in updates:
-        for turn in update.turns:
-            segment = Segment(turn.start / update.rate, turn.end / update.rate)
-            annotation[segment, annotation.new_track(segment)] = turn.speaker
-    return annotation.support(0.05)
+        known, rate = known or RevisedTurns(update.rate), update.rate
+        known.push(update)
+    for turn in known.turns() if known is not None else ():
+        segment = Segment(turn.start / rate, turn.end / rate)
+        annotation[segment, annotation.new_track(segment)] = turn.speaker
+    return annotation

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 import soundfile
 
 from diart_mp.config import Settings
-from diart_mp.errors import AudioError, OutputError, StageError
+from diart_mp.errors import AudioError, OutputError, StageError, UsageError
 from diart_mp.pipeline import AudioFile, Pipeline, PipelineConfig, to_annotation
-from diart_mp.runtime.chain import compose
+from diart_mp.pipeline_stream import Stream
+from diart_mp.runtime.chain import compose, with_options
 from diart_mp.runtime.local import Models, default_stages
-from diart_mp.turns import Update
+from diart_mp.turns import Revision, Turn, Update
 from tests.fakes import TONE_MODELS, conversation
 from tests.pipeline_runs import run
 
@@ -110,6 +112,111 @@ def test_everything_from_an_event_loop(recording: Path, expected: bytes, tmp_pat
 
     assert asyncio.run(push()) > 10
     assert (tmp_path / "hum.rttm").read_bytes() == expected
+
+
+def test_more_streams_than_threads_of_the_event_loop(pipeline: Pipeline) -> None:
+    """Whoever waits for an update holds no thread: with as many streams as there are threads, nobody could write any more."""
+
+    async def call(number: int) -> int:
+        stream = pipeline.open(f"call{number}", live=False)
+        updates = asyncio.ensure_future(_count(stream))
+        await asyncio.sleep(0)  # the reader waits
+        await stream.awrite(np.zeros(120_000, np.float32))
+        stream.end()
+        return await updates
+
+    async def all_of_them() -> list[int]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        return await asyncio.wait_for(asyncio.gather(*map(call, range(4))), 60)
+
+    counts = asyncio.run(all_of_them())
+    assert counts == [counts[0]] * 4
+    assert counts[0] > 3
+
+
+async def _count(stream: Stream) -> int:
+    return len([update async for update in stream])
+
+
+def test_reader_that_is_cancelled_loses_no_update(pipeline: Pipeline, recording: Path) -> None:
+    samples, _ = soundfile.read(recording, dtype="float32")
+
+    async def impatient() -> list[int]:
+        stream = pipeline.open("left", live=False)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(_count(stream), 0.05)
+        stream.write(samples)
+        stream.end()
+        return [update.seq async for update in stream]
+
+    seqs = asyncio.run(impatient())
+    assert seqs == list(range(len(seqs)))
+    assert len(seqs) > 10
+
+
+def test_hook_that_raises_ends_its_stream_and_a_closed_one_is_let_go(pipeline: Pipeline, recording: Path) -> None:
+    seen: list[int] = []
+
+    def hook(update: Update) -> None:
+        seen.append(update.seq)
+        if update.seq == 2:
+            msg = "the screen is full"
+            raise RuntimeError(msg)
+
+    with pytest.raises(RuntimeError, match="the screen is full"):
+        list(pipeline.stream(AudioFile(recording), hooks=[hook]))
+    assert seen == [0, 1, 2]
+    left = pipeline.open("left")
+    left.close()
+    left.close()
+    assert list(left) == []
+    assert list(pipeline.stream(AudioFile(recording)))  # behind what the owner had to do for the others
+    assert pipeline._streams == {} or [each.name for each, _ in pipeline._streams.values()] == ["hum"]
+
+
+def test_chunk_that_fails_is_told_at_the_end_and_as_it_happens(recording: Path) -> None:
+    insert = ["once=tests.wrong_stages:Once@segmentation"]
+    stages = with_options(compose(default_stages(TONE_MODELS), insert=insert), ["once.kind=Raises", "once.at=3"])
+    events: list[dict[str, object]] = []
+    updates: list[Update] = []
+    with Pipeline(PipelineConfig(models=TONE_MODELS, stages=stages), on_event=events.append) as pipeline:
+        stream = pipeline.stream(AudioFile(recording))
+        with pytest.raises(StageError, match=r"chunks are missing in the turns: .*out of paper") as caught:
+            updates.extend(stream)
+    assert "\n" not in str(caught.value)
+    assert [update.seq for update in updates] == list(range(len(updates)))
+    assert len(updates) > 10
+    (told,) = [event for event in events if event["event"] == "error"]
+    assert (told["stream"], told["seq"]) == ("hum", 3)
+
+
+def test_mistakes_of_the_program_are_one_line(recording: Path) -> None:
+    pipeline = Pipeline(CONFIG)
+    with pytest.raises(StageError, match="inside its with block"):
+        pipeline.open("early")
+    with (
+        pytest.raises(UsageError, match="no stage of the chain gives 'turns'"),
+        Pipeline(PipelineConfig(stages=default_stages(TONE_MODELS)[:2])),
+    ):
+        pass
+    with pipeline:
+        with pytest.raises(StageError, match="runs already"):
+            pipeline.__enter__()
+        first = list(pipeline.stream(AudioFile(recording)))
+    with pytest.raises(StageError, match="inside its with block"):
+        pipeline.open("late")
+    with pipeline:  # again
+        assert rows(list(pipeline.stream(AudioFile(recording)))) == rows(first)
+
+
+def test_annotation_is_the_revised_one() -> None:
+    pytest.importorskip("pyannote.core")
+    first = Update("talk", 0, 0, 100, 100, (Turn(0, 50, "speaker0"), Turn(60, 90, "speaker1")))
+    last = Update(
+        "talk", 1, 100, 100, 100, (), revision=Revision(60, 100, (Turn(50, 95, "Ann"),), (("speaker0", "Ann"),))
+    )
+    labels = [(segment.start, segment.end, who) for segment, _, who in to_annotation([first, last]).itertracks(True)]
+    assert labels == [(0.0, 0.95, "Ann")]
 
 
 def test_annotation_on_request(pipeline: Pipeline, recording: Path, expected: bytes) -> None:
