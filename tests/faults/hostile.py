@@ -1,13 +1,17 @@
 """Hostile messages, and a client that throws them at every socket of a running pipeline. Seeded; run as a program for many of them.
 
+Stages take chunks from sockets that connect, which nobody else can reach: there, a neighbour that has gone mad is the only danger, and
+``attacked_receiver`` is at its mercy.
+
 python -m tests.faults.hostile --messages 1000000
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from diart_mp.bundles import encode_all
 from diart_mp.config import Settings
 from diart_mp.messages import CONTROL_KINDS, DATA_KINDS, AudioRef, FieldValue, Message, Plain, encode, pack_control
 from diart_mp.runtime.local import LocalPipeline
+from diart_mp.transport.link import Receiver, identity_of, make_socket
 from tests.fakes import TONE_MODELS, conversation
 from tests.pipeline_runs import Run, run, set_brake
 
@@ -161,6 +166,12 @@ def _refusals(beat: Any) -> list[int]:
     return [counters.get("refused", 0), counters.get("refused_rooms", 0)]
 
 
+def all_counted(refused: Mapping[str, int], count: int) -> bool:
+    """Whether each process has counted each of ``count`` messages; capture has two sockets, one of which takes bundles apart."""
+    each = all(refused[name] == count for name in ("segmentation", "embedding", "supervisor"))
+    return each and refused["capture"] >= 2 * count
+
+
 def attacked_run(audio: Path, output: Path, *, seed: int, count: int) -> tuple[Run, dict[str, int]]:
     """A run of the tone models under attack; and how many messages each process refused."""
     brake = output.parent / f"brake-{seed}"
@@ -174,6 +185,32 @@ def attacked_run(audio: Path, output: Path, *, seed: int, count: int) -> tuple[R
     finally:
         attack.close()
     return done, attack.refused
+
+
+def attacked_receiver(endpoint: str, *, seed: int, count: int) -> tuple[int, int]:
+    """A receiver whose sender sends ``count`` hostile messages, then one that is none; how many it refused and took."""
+    context = zmq.Context[zmq.Socket[bytes]]()
+    router = make_socket(context, zmq.ROUTER)
+    router.bind(endpoint)
+    receiver = Receiver(context, [endpoint], stage="embedding", replica=0, epoch=1, capacity=1)
+    identity, messages = identity_of("embedding", 0, 1), hostile_messages(seed)
+    last = Message(kind="chunk", stream="sound", seq=0, sender=("segmentation", 2**62 - 1))
+    taken: list[Message] = []
+    try:
+        while not router.poll(50):
+            receiver.announce()
+        for left in range(count, 0, -_BURST):
+            for _ in range(min(_BURST, left)):
+                router.send_multipart([identity, *next(messages)])
+            taken += receiver.receive()
+        router.send_multipart([identity, *encode(last)])
+        while not taken or taken[-1].stream != last.stream:
+            assert receiver.sockets[0].poll(10_000)
+            taken += receiver.receive()
+    finally:
+        receiver.close()
+        context.destroy(linger=0)
+    return receiver.refused, len(taken) - 1
 
 
 def main() -> None:
@@ -190,10 +227,15 @@ def main() -> None:
         attacked, refused = attacked_run(
             audio, Path(folder) / "attacked", seed=arguments.seed, count=arguments.messages
         )
+        endpoint = f"ipc://{folder}/mad-{os.getpid()}"
+        ignored, taken = attacked_receiver(endpoint, seed=arguments.seed, count=arguments.messages)
     sys.stdout.write(f"refused: {refused}; restarts: {attacked.summary.restarts}\n")
+    sys.stdout.write(f"a stage whose neighbour has gone mad: {ignored} refused, {taken} taken (valid by chance)\n")
     if attacked.files != calm.files or attacked.summary.restarts:
         raise SystemExit("the attack changed something")
-    sys.stdout.write("outputs are identical\n")
+    if not all_counted(refused, arguments.messages):
+        raise SystemExit("a message was not counted")
+    sys.stdout.write("outputs are identical, and every message was counted\n")
 
 
 if __name__ == "__main__":

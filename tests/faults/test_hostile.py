@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diart_mp.config import Settings
 from tests.fakes import TONE_MODELS, conversation
-from tests.faults.hostile import attacked_run
+from tests.faults.hostile import all_counted, attacked_receiver, attacked_run
 from tests.pipeline_runs import run
 
 COUNT = 5_000
@@ -17,5 +17,10 @@ def test_hostile_messages_change_nothing(tmp_path: Path) -> None:
     attacked, refused = attacked_run(audio, tmp_path / "attacked", seed=7, count=COUNT)
     assert attacked.summary.restarts == 0
     assert attacked.files == calm.files
-    for process in ("capture", "segmentation", "embedding", "supervisor"):
-        assert refused[process] > COUNT / 2
+    assert all_counted(refused, COUNT), refused
+
+
+def test_a_mad_neighbour_is_survived(short_path: Path) -> None:
+    refused, taken = attacked_receiver(f"ipc://{short_path}/a", seed=8, count=COUNT)
+    assert refused > COUNT / 2
+    assert taken < COUNT / 10
