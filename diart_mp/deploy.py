@@ -7,7 +7,6 @@ of sockets or processes; runs in ``diart-mp topology export``.
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from diart_mp.topology import StageConfig, Topology
 
 _IMAGE_FOLDER = "/etc/diart-mp"  # of a container: topology and keys
 _PORT = re.compile(r"tcp://(.*):(\d+)")
+_OWN_KEYS = re.compile(r"(?m)^[ \t]*keys[ \t]*=.*$")  # the first one is of the whole: those of tables come later
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_./:@=,+-]+")
 _NOT_A_LABEL = re.compile(r"[^a-z0-9-]+")
 _MEMORY = {"cpu": "2Gi"}  # of a stage; with an accelerator more, since its libraries are large
 _ACCELERATOR_MEMORY = "6Gi"
@@ -38,9 +39,7 @@ RestartSec=1
 KillSignal=SIGUSR2
 TimeoutStopSec=30
 LimitNOFILE=65536
-Environment=OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads}
 NoNewPrivileges=yes
-PrivateTmp=yes
 ProtectSystem=full
 RestrictSUIDSGID=yes
 LockPersonality=yes
@@ -97,7 +96,6 @@ def systemd_units(topology: Topology, file: Path, *, program: Path, user: str) -
             place=process.place,
             command=" ".join(map(_systemd_word, words)),
             user=user,
-            threads=process.stage.threads,
         )
     return units
 
@@ -109,13 +107,22 @@ def kubernetes_manifests(topology: Topology, file: Path, *, image: str, namespac
         raise UsageError(msg)
     text = file.read_text(encoding="utf-8")
     if topology.keys:
-        text = re.sub(r"(?m)^keys\s*=.*$", f'keys = "{_IMAGE_FOLDER}/keys"', text)
+        text = _OWN_KEYS.sub(f'keys = "{_IMAGE_FOLDER}/keys"', text, count=1)
     common = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata("diart-mp-topology", namespace)}
     found = {"topology.json": _json({**common, "data": {"topology.toml": text}})}
     for process in processes(topology):
+        check_device(process, "that of its pod")
         objects = [_deployment(topology, process, image, namespace), *_service(process, namespace)]
         found[f"{_label(process.file_name)}.json"] = _json({"apiVersion": "v1", "kind": "List", "items": objects})
     return found
+
+
+def check_device(process: Process, what: str) -> None:
+    """UsageError where a process asks for one GPU by its number and sees but one of its own; ``what``: whose choice that is."""
+    device = process.stage.device_of(process.replica)
+    if device.startswith("cuda:") and device != "cuda:0":
+        msg = f"{process.name} has device '{device}', but sees one GPU alone, {what}; make it 'cuda'"
+        raise UsageError(msg)
 
 
 def secrets_to_make(topology: Topology, namespace: str) -> list[str]:
@@ -160,7 +167,6 @@ def _container(topology: Topology, process: Process, image: str) -> dict[str, An
         "name": "stage",
         "image": image,
         "command": ["diart-mp", "stage", process.name, "--topology", f"{_IMAGE_FOLDER}/topology.toml"],
-        "env": [{"name": name, "value": str(process.stage.threads)} for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],
         "resources": {"requests": wanted, "limits": limits},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [
@@ -232,4 +238,5 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def _systemd_word(word: str) -> str:
     """One word of a command line of a unit: quoted, and with what systemd expands doubled."""
-    return shlex.quote(word).replace("%", "%%").replace("$", "$$")
+    quoted = word.replace("\\", "\\\\").replace('"', '\\"')
+    return (word if _PLAIN_WORD.fullmatch(word) else f'"{quoted}"').replace("%", "%%").replace("$", "$$")

@@ -1,8 +1,11 @@
 """``diart-mp stage``: one stage as a process of its own. Started by ``diart-mp run``, by systemd, or by hand."""
 
+import os
 from pathlib import Path
 
 import click
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @click.command()
@@ -18,6 +21,12 @@ import click
 @click.option("--guard", type=int, hidden=True, help="Descriptor of a pipe that ends when the supervisor does.")
 def command(name: str, topology: Path, epoch: int | None, guard: int | None) -> int:
     """Run stage NAME (capture, segmentation, embedding, clustering; NAME/1 for a replica) of a topology."""
+    from diart_mp.topology import Topology
+
+    # Numeric libraries start a thread per core unless they are told otherwise before they are loaded, which is in the next line.
+    threads = Topology.read(topology).stage(name.partition("/")[0]).threads
+    for variable in _THREADS:
+        os.environ.setdefault(variable, str(threads))
     from diart_mp.runtime.process import clock_epoch, run_stage
 
     # A stage that nobody counts the starts of still must not be taken for the one before it, nor for a later one.

@@ -27,6 +27,7 @@ from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.drain import leave_note
 from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.rundir import RunDirectory
+from diart_mp.runtime.stuck import end_when_stuck
 from diart_mp.topology import Topology
 from diart_mp.transport.security import guard_of
 
@@ -81,6 +82,8 @@ def _run_in(topology: Topology, name: str, *, replica: int, epoch: int) -> int:
     control = StageControl(context, endpoint, stage=name, replica=replica, epoch=epoch, lossy=lossy, guard=guard)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     control.start_beats()
+    if not topology.control:
+        end_when_stuck(name, control.progress, topology.stuck_s)
     try:
         return _run(_make(name, topology, replica=replica, epoch=epoch, control=control, context=context), control)
     except DiartMpError as error:

@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import IO, Protocol, Self
 
 from diart_mp.config import check_names
 from diart_mp.deploy import Process, processes
@@ -25,6 +26,10 @@ from diart_mp.topology import Topology
 _STOP_S = 3.0  # that a process has to end
 _BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)  # before the 1st, 2nd ... start after an end; no end of trying: hosts come back
 _STEADY_S = 30.0  # after which a process counts as one that runs
+_LAST_WORDS_S = 0.5  # that what an ended process printed may take to be read
+_MOST_WORDS = 300  # characters of it that are passed on
+_LONGEST_LINE = 4096  # bytes that are read at a time
+_SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5")
 
 Command = Sequence[str]
 
@@ -49,14 +54,34 @@ class Provisioner(Protocol):
         """Nothing is to be started any more. Idempotent."""
 
 
-def start_guarded(command: Command) -> subprocess.Popen[bytes]:
-    """Start a stage that ends when this process does, whatever way."""
+class LastLine:
+    """Reads what a process prints, for as long as it does, and keeps the last line: mostly why it ended."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe, self._last = pipe, b""
+        self._thread = threading.Thread(target=self._read, name="reader of a stage", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """The last line so far, for people; all of it is there soon after the process has ended."""
+        self._thread.join(_LAST_WORDS_S)
+        return "".join(c for c in self._last.decode(errors="replace") if c.isprintable()).strip()[:_MOST_WORDS]
+
+    def _read(self) -> None:
+        with self._pipe:
+            while line := self._pipe.readline(_LONGEST_LINE):
+                self._last = line if line.strip() else self._last
+
+
+def start_guarded(command: Command, *, heard: bool = False) -> subprocess.Popen[bytes]:
+    """Start a stage that ends when this process does, whatever way. ``heard``: what it prints goes to a pipe, which must be read."""
     read, write = os.pipe()
     try:
         process = subprocess.Popen(  # noqa: S603  # our own command
             [*command, "--guard", str(read)],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if heard else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if heard else None,
             pass_fds=(read,),
             process_group=0,
         )
@@ -80,11 +105,12 @@ class _Child:
         except OSError as error:
             msg = f"cannot start {what}: {error.strerror}; is it installed?"
             raise StageError(msg) from error
+        self._said = LastLine(self._process.stdout) if self._process.stdout is not None else None
 
     def ended(self) -> str:
         """See ``Handle.ended``."""
         code = self._process.poll()
-        return "" if code is None else f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+        return "" if code is None else how_it_ended(code, self._said.text() if self._said else "")
 
     def stop(self) -> None:
         """See ``Handle.stop``."""
@@ -95,6 +121,12 @@ class _Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def how_it_ended(code: int, last: str) -> str:
+    """The end of a process in words: its exit code, or minus its signal, and the last line that it said where that was heard."""
+    how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+    return f"{how} ({last})" if last and code else how
 
 
 class LocalProvisioner:
@@ -114,10 +146,15 @@ class SshProvisioner:
     def start(self, process: Process, command: Command) -> Handle:
         """See ``Provisioner.start``."""
         remote = shlex.join(["diart-mp", *command[command.index("stage") :]])
-        # With a terminal (-tt) the remote command ends with the connection.
-        words = ["ssh", "-tt", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", process.place, remote]
-        null = subprocess.DEVNULL
-        return _Child(lambda: subprocess.Popen(words, stdin=null, stdout=null, process_group=0), words[0])  # noqa: S603
+        # With a terminal (-tt) the remote command ends with the connection, and all that it prints is its standard output.
+        words = ["ssh", "-tt", *_SSH_OPTIONS, process.place, remote]
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(  # noqa: S603  # our own command
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
+            )
+
+        return _Child(start, words[0])
 
     def close(self) -> None:
         """See ``Provisioner.close``."""
@@ -159,10 +196,12 @@ class Provisioned:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for placed in self._placed:
-            if placed.handle is not None:
-                placed.handle.stop()
-        self._provisioner.close()
+        handles = [placed.handle for placed in self._placed if placed.handle is not None]
+        try:
+            with ThreadPoolExecutor(max(1, len(handles))) as pool:  # each may take its time: all of them at once
+                list(pool.map(lambda handle: handle.stop(), handles))
+        finally:
+            self._provisioner.close()
 
     def step(self) -> None:
         """Start what is due, see to what has ended; to be called many times a second."""

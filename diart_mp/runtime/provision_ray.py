@@ -6,27 +6,32 @@ Ray's workers.
 """
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from diart_mp.deploy import Process
+from diart_mp.deploy import Process, check_device
+from diart_mp.endpoints import host_of, is_loopback
 from diart_mp.errors import StageError, UsageError
+from diart_mp.runtime.provision import how_it_ended
 
 _READY_S = 60.0  # that the cluster may take to have room for all stages
-_POLL_S = 0.25
+_SHARE = 0.001  # of a node's own resource, of which there is 1: for as many stages as a node may ever have
 
 
 class _Host:
     """The actor: one stage process on its node."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        from diart_mp.runtime.provision import start_guarded
+    def __init__(self, arguments: Sequence[str]) -> None:
+        from diart_mp.runtime.provision import LastLine, start_guarded
 
-        self._process = start_guarded(command)
+        self._process = start_guarded([sys.executable, *arguments], heard=True)  # this node's own Python
+        assert self._process.stdout is not None  # noqa: S101  # since heard
+        self._said = LastLine(self._process.stdout)
 
-    def wait(self) -> int:
-        """Until the process has ended: its exit code."""
-        return self._process.wait()
+    def wait(self) -> tuple[int, str]:
+        """Until the process has ended: its exit code, and the last line that it said."""
+        return self._process.wait(), self._said.text()
 
     def pid(self) -> int:
         """Of the stage process."""
@@ -50,7 +55,7 @@ class _Actor:
         if not done:
             return ""
         try:
-            return f"ended with exit code {self._ray.get(self._end)}"
+            return how_it_ended(*self._ray.get(self._end))
         except self._ray.exceptions.RayError as error:
             return f"is gone ({type(error).__name__})"
 
@@ -77,7 +82,8 @@ class RayProvisioner:
             msg = f"cannot join the Ray cluster {address or 'of this host'}: {' '.join(str(error).split())[:200]}"
             raise StageError(msg) from error
         self._indices = {process.name: index for index, process in enumerate(processes)}
-        bundles = [_needs(process) for process in processes]
+        nodes = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        bundles = [needs_of(process, nodes) for process in processes]
         self._group: Any = placement_group(bundles, strategy="SPREAD")
         if not self._group.wait(_READY_S):
             msg = f"the Ray cluster has no room for {bundles} after {_READY_S:.0f} s (see: ray status)"
@@ -90,11 +96,11 @@ class RayProvisioner:
         where = PlacementGroupSchedulingStrategy(
             placement_group=self._group, placement_group_bundle_index=self._indices[process.name]
         )
-        needs = _needs(process)
+        needs = needs_of(process, ())
         options = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0), "max_concurrency": 4}
         # Restarts are ours: a stage that is started again gets a new epoch, and what it had is sent again.
         host = self._ray.remote(max_restarts=0, max_task_retries=0, scheduling_strategy=where, **options)(_Host)
-        return _Actor(self._ray, host.remote(list(command)))
+        return _Actor(self._ray, host.remote(list(command[1:])))
 
     def close(self) -> None:
         """See ``Provisioner.close``."""
@@ -104,9 +110,13 @@ class RayProvisioner:
         self._ray.shutdown()
 
 
-def _needs(process: Process) -> dict[str, float]:
-    """What a stage holds of its node."""
+def needs_of(process: Process, nodes: Collection[str]) -> dict[str, float]:
+    """What a stage holds of its node. One that listens at the address of one of ``nodes`` must be there, which Ray has a resource for."""
+    check_device(process, "what Ray gives it")
     needs: dict[str, float] = {"CPU": process.stage.threads}
     if process.stage.device_of(process.replica).startswith("cuda"):
         needs["GPU"] = 1
+    endpoint = process.stage.endpoint(process.replica)
+    if host_of(endpoint) in nodes and not is_loopback(endpoint):
+        needs[f"node:{host_of(endpoint)}"] = _SHARE
     return needs

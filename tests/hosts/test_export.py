@@ -45,7 +45,7 @@ place = "C"
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
-    file = tmp_path / "50 % of all.toml"
+    file = tmp_path / '50 % of $X\'s \\ "all".toml'
     file.write_text(PLAN)
     return file
 
@@ -67,7 +67,11 @@ def test_systemd_accepts_the_units(diart: Diart, plan: Path, tmp_path: Path) -> 
     )
     said = [line for line in verified.stderr.splitlines() if "diart-mp" in line]
     assert (verified.returncode, said) == (0, [])
-    assert f"stage segmentation/1 --topology '{tmp_path}/50 %% of all.toml'\n" in units[1].read_text()
+    name = r"""50 %% of $$X's \\ \"all\".toml"""
+    assert f'stage segmentation/1 --topology "{tmp_path}/{name}"\n' in units[1].read_text()
+    assert (
+        "PrivateTmp" not in units[1].read_text()
+    )  # Unix sockets of two stages, and diart-mp drain, meet in one folder
     units[0].write_text(units[0].read_text().replace("Restart=always", "Restart=sometimes"))  # the check can fail
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", units[0]], capture_output=True, text=True, timeout=60
@@ -118,3 +122,7 @@ def test_what_cannot_be_exported_is_told(diart: Diart, plan: Path, tmp_path: Pat
     done = diart("topology", "export", plan, "kubernetes", "--output", tmp_path / "k8s")
     assert (done.code, len(done.complaints)) == (2, 1)
     assert "must say 'anywhere = true'" in done.err
+    plan.write_text(PLAN.replace("cuda:0", "cuda:1"))
+    done = diart("topology", "export", plan, "kubernetes", "--output", tmp_path / "k8s")
+    assert (done.code, len(done.complaints)) == (2, 1)
+    assert "segmentation/1 has device 'cuda:1', but sees one GPU alone, that of its pod" in done.err
