@@ -29,8 +29,10 @@ bench: $(STAMP)  ## the figures that the documentation quotes
 	$(BIN)/diart-mp bench --seconds 60
 	$(BIN)/python -m benchmarks.versus --pairs 1 --seconds 120
 
-kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three minutes, compared byte for byte
+kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three minutes, compared byte for byte; speed of recovery; overload
 	$(BIN)/python -m tests.faults.kills
+	$(BIN)/python -m tests.faults.recovery --kills 15 --recording "$(SAMPLE)/sample.wav"
+	$(BIN)/python -m tests.faults.overload --recording "$(SAMPLE)/sample.wav" --reference "$(SAMPLE)/sample.rttm"
 
 fuzz: $(STAMP)  ## a million hostile messages at every socket of a running pipeline, and 10,000 garbage connections
 	$(BIN)/python -m tests.faults.hostile
