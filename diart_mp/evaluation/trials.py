@@ -1,9 +1,9 @@
 """The trials of a study, shared by any number of processes through an Optuna storage: exactly as many as were asked for.
 
-All trials are entered at once, waiting; a process claims one, and gives its value or, interrupted, the trial back. A trial whose
-process died waits again, with its parameters, so that none is lost and none is counted twice. Optuna itself makes a
-claim safe on a database server; SQLite, which has no locks on rows, gets a lock file. Knows nothing of what is
-tuned. Runs in the command and in its workers.
+Trials are entered as waiting, some at a time, by one process at a time; each claims one of them, and gives its value or,
+interrupted, the trial back. A trial whose process died waits again, with its parameters, so that none is lost and none is
+counted twice. Optuna itself makes a claim safe on a database server; SQLite, which has no locks on rows, gets a lock
+file. Knows nothing of what is tuned. Runs in the command and in its workers.
 """
 
 import contextlib
@@ -23,7 +23,10 @@ from diart_mp.errors import UsageError
 
 _LOST_S = 30.0  # a trial of another host is lost after this and ``_LOST_FACTOR`` times the mean of the others
 _LOST_FACTOR = 20
-_MUTEX_S = 20.0  # a mutex older than this was left by a process that died
+_AHEAD = 32  # trials that wait at most: each look for the next one reads all of them
+_MUTEX_S = (
+    20.0  # a mutex older than this was left by a process that died; entering ``_AHEAD`` trials takes 2 s at worst
+)
 _POLL_S = 0.1
 
 
@@ -77,10 +80,12 @@ class Trials:
             trial = self._claim()
             if trial is not None:
                 return trial
-            running = self._of((TrialState.RUNNING, TrialState.WAITING))
-            if not running:
+            left = self._of((TrialState.RUNNING, TrialState.WAITING))
+            if self._enter_more(left):
+                continue
+            if not left:
                 return None
-            self._recover(running)
+            self._recover(left)
             time.sleep(_POLL_S)
 
     def finish(self, trial: optuna.Trial, value: float) -> None:
@@ -110,9 +115,28 @@ class Trials:
                 "study or output folder"
             )
             raise UsageError(msg)
-        entered = len(study.get_trials(deepcopy=False))
-        for number in range(entered, self._count):
+        if not self._entered():
+            self._enter(study, first)
+
+    def _enter_more(self, left: list[optuna.trial.FrozenTrial]) -> bool:
+        """Enter trials that wait, if none does and not all that were asked for are there; whether there may be new ones."""
+        if any(each.state == TrialState.WAITING for each in left):
+            return True
+        if self._entered() >= self._count:
+            return False
+        with self._exclusive(), self._mutex():
+            if not self._of((TrialState.WAITING,)):  # somebody else may have been first
+                self._enter(self.study, {})
+        return True
+
+    def _enter(self, study: optuna.Study, first: dict[str, float]) -> None:
+        entered = self._entered()
+        for number in range(entered, min(self._count, entered + _AHEAD)):
             study.enqueue_trial(first if number == 0 else {})
+
+    def _entered(self) -> int:
+        """How many trials the study has, whatever became of them."""
+        return self._storage.get_n_trials(self._storage.get_study_id_from_name(self._name))
 
     def _claim(self) -> optuna.Trial | None:
         with self._exclusive():

@@ -17,6 +17,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from diart_mp.errors import UsageError
+from diart_mp.evaluation import trials as module
 from diart_mp.evaluation.trials import Trials
 
 PROGRAM = Path(sys.executable).with_name("diart-mp")
@@ -156,11 +157,11 @@ def postgresql(short_path: Path) -> Iterator[str]:
 
 
 def test_four_tuners_on_postgresql_one_of_them_killed(postgresql: str, corpus: Path, cache: Path) -> None:
-    check_a_study(postgresql, corpus, cache, tuners=4, count=30)
+    check_a_study(postgresql, corpus, cache, tuners=4, count=34)
 
 
 def test_two_tuners_on_sqlite_one_of_them_killed(tmp_path: Path, corpus: Path, cache: Path) -> None:
-    check_a_study(f"sqlite:///{tmp_path / 'study.db'}", corpus, cache, tuners=2, count=30)
+    check_a_study(f"sqlite:///{tmp_path / 'study.db'}", corpus, cache, tuners=2, count=34)
 
 
 OpenTrials = Callable[..., Trials]
@@ -204,6 +205,23 @@ def test_more_trials_can_be_asked_for_later(open_trials: OpenTrials) -> None:
         while (trial := trials.claim()) is not None:
             trials.finish(trial, trial.suggest_float("x", 0, 1))
     assert len(trials.study.get_trials()) == 3
+
+
+def test_trials_are_entered_some_at_a_time(open_trials: OpenTrials, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is read at each claim, so that thousands of trials would cost more than their work."""
+    monkeypatch.setattr(module, "_AHEAD", 3)
+    both = [open_trials(8), open_trials(8)]
+    entered = [len(both[0].study.get_trials())]
+    for number in range(8):
+        trials = both[number % 2]
+        trial = trials.claim()
+        assert trial is not None
+        assert trial.number == number
+        trials.finish(trial, trial.suggest_float("x", 0, 1))
+        entered.append(len(trials.study.get_trials()))
+    assert entered == [3, 3, 3, 3, 6, 6, 6, 8, 8]
+    assert [trials.claim() for trials in both] == [None, None]
+    assert both[0].done()[0].params == {"x": 0.25}
 
 
 def test_a_study_about_something_else_is_refused(open_trials: OpenTrials) -> None:
