@@ -58,7 +58,11 @@ def _watch(ask: Any) -> None:
 
 def _done(pipelines: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
     """Chunks that each stage of each run has done."""
-    return {(each["run"], stage["stage"]): stage["done"] or 0 for each in pipelines for stage in each["stages"]}
+    return {
+        (each["run"], stage["stage"]): stage["done"] or 0
+        for each in pipelines
+        for stage in (*each["stages"], *each["elsewhere"])
+    }
 
 
 def picture(pipelines: list[dict[str, Any]], before: dict[tuple[str, str], int], passed_s: float) -> "RenderableType":
@@ -76,6 +80,8 @@ def picture(pipelines: list[dict[str, Any]], before: dict[tuple[str, str], int],
             table.add_column(name, justify="left" if name in ("stage", "state") else "right")
         for stage in pipeline["stages"]:
             table.add_row(*_row(stage, before.get((pipeline["run"], stage["stage"])), passed_s))
+        for stage in pipeline["elsewhere"]:
+            table.add_row(*_row(_placed(stage), before.get((pipeline["run"], stage["stage"])), passed_s))
         tables.append(table)
         for name, stream in sorted(pipeline["streams"].items()):
             lag = stream.get("lag_ms")
@@ -85,12 +91,18 @@ def picture(pipelines: list[dict[str, Any]], before: dict[tuple[str, str], int],
     return Group(*tables)
 
 
+def _placed(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage that somebody else has started, in the words of those that the supervisor starts."""
+    state = f"at {stage['place']}" if stage["there"] else f"not there ({stage['place']})"
+    return {**stage, "pid": None, "restarts": "", "state": state}
+
+
 def _row(stage: dict[str, Any], before: int | None, passed_s: float) -> list[str]:
     done = stage["done"] or 0
     rate = "" if before is None or passed_s <= 0 else f"{max(0, done - before) / passed_s:.1f}"
     each = f"{1000 * (stage['compute_s'] or 0.0) / done:.1f}" if done else ""
     waiting = (stage["queue"] or 0) + (stage["waiting"] or 0)
-    state = "ready" if stage["ready"] else "starting"
+    state = stage.get("state") or ("ready" if stage["ready"] else "starting")
     pid = "" if stage["pid"] is None else str(stage["pid"])
     busy = f"{stage['busy_s'] or 0.0:.1f}"
     return [stage["stage"], pid, str(done), rate, str(waiting), each, busy, str(stage["restarts"]), state]

@@ -6,11 +6,12 @@ from diart_mp.runtime.remote import RemoteStages
 from diart_mp.topology import StageConfig, Topology
 
 TOPOLOGY = Topology(
+    report="tcp://127.0.0.1:9",
     stages=(
         StageConfig(name="capture", bind="tcp://127.0.0.1:1"),
         StageConfig(name="segmentation", bind="tcp://127.0.0.1:2", replicas=2, place="B"),
         StageConfig(name="clustering", keyed=True),
-    )
+    ),
 )
 
 
@@ -46,12 +47,49 @@ def test_a_stage_comes_goes_and_comes_again() -> None:
     assert account.hear("beat", 5) is None  # a process that was replaced and woke up
 
 
+def test_who_is_gone_and_who_never_came_is_told_once() -> None:
+    account = Account()
+    account.now += 5.1
+    assert list(account.stages.absent()) == [
+        f"waiting for segmentation/{replica} at B; there: diart-mp stage segmentation/{replica} --topology FILE"
+        for replica in (0, 1)
+    ]
+    assert list(account.stages.absent()) == []
+    for epoch in (5, 6):
+        account.hear("beat", epoch)
+        assert list(account.stages.absent()) == []
+        account.now += 3.1
+        assert list(account.stages.absent()) == ["segmentation/1 at B is gone: nothing heard of it for 3 s"]
+        assert list(account.stages.absent()) == []
+
+
+def test_one_replica_is_enough_not_to_wait() -> None:
+    account = Account()
+    account.hear("beat", 5)
+    account.now += 5.1
+    account.hear("beat", 5)
+    assert list(account.stages.absent()) == []
+
+
 def test_a_new_process_on_a_host_whose_clock_is_behind_counts_once_the_old_one_is_gone() -> None:
     account = Account()
     account.hear("beat", 3_600_000)
     assert account.hear("ready", 1000) is None
     account.now += 3.1
     assert account.hear("ready", 1000) == ("segmentation/1 at B was started again", True)
+
+
+def test_beats_that_are_no_numbers_are_left_out() -> None:
+    account = Account()
+    counters = {"refused": 2, "x": [], "y": {}}
+    account.hear("beat", 5, done="many", queue=[], waiting=True, busy_s=float("nan"), compute_s=1.5, counters=counters)
+    status = account.stages.status()[1]
+    assert {name: status[name] for name in ("done", "queue", "waiting", "busy_s")} == dict.fromkeys(
+        ("done", "queue", "waiting", "busy_s")
+    )
+    assert (status["compute_s"], status["counters"]) == (1.5, {"refused": 2})
+    account.hear("beat", 5, counters=7)
+    assert account.stages.status()[1]["counters"] is None
 
 
 def test_strangers_are_not_known() -> None:
