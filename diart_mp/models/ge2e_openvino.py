@@ -12,7 +12,7 @@ import numpy as np
 from diart_mp.models.base import FloatArray
 from diart_mp.models.batches import batch_invariant
 from diart_mp.models.ge2e import BANDS, PARTIAL, MelFrontEnd
-from diart_mp.models.openvino import Layers, Session
+from diart_mp.models.openvino import Layers, Session, load_openvino
 from diart_mp.precision import Precision
 
 _ROWS = 32  # partials per pass: all that a batch gains, in bounded memory
@@ -21,8 +21,6 @@ _TRIED_ROWS = (2, 5, 32)  # passes of these many partials have to agree to the b
 
 def graph(weights: Mapping[str, FloatArray]) -> Any:
     """(partials, 160, 40) to (partials, 256), not normalised; `weights` by their names in the checkpoint."""
-    import openvino
-
     layers = Layers(weights)
     mel = layers.op.parameter([-1, PARTIAL, BANDS], np.float32, name="mel")
     node = mel
@@ -30,7 +28,7 @@ def graph(weights: Mapping[str, FloatArray]) -> Any:
         node, last = layers.lstm(node, "lstm", layer, bidirectional=False)
     hidden = layers.op.squeeze(last, layers.integers(1))
     out = layers.op.relu(layers.linear(hidden, "linear"))
-    return openvino.Model([layers.op.result(out)], [mel], "ge2e")
+    return load_openvino().Model([layers.op.result(out)], [mel], "ge2e")
 
 
 class OpenVinoEncoder:

@@ -16,6 +16,7 @@ import numpy as np
 
 from diart_mp.errors import ModelError
 from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray, SegmentationModel, embed_masked, no_embeddings
+from diart_mp.models.openvino import load_openvino
 from diart_mp.models.signal_stack import kept_signal_stack
 
 _SAMPLE_RATE = 16000  # where the file's metadata has no ``sample_rate``; the models that diart names take 16 kHz
@@ -107,7 +108,7 @@ class _OnnxRuntime:
 
 class _OpenVino:
     def __init__(self, path: Path, threads: int) -> None:
-        openvino = import_module("openvino")
+        openvino = load_openvino()
         graph = openvino.Core().read_model(str(path))
         self.inputs: Sequence[str] = [node.get_any_name() for node in graph.inputs]
         last = graph.outputs[0].get_partial_shape()[-1]

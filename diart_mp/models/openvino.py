@@ -4,7 +4,9 @@ What is here: a graph is put together from arrays of weights when a stage starts
 file is needed. Which networks there are is unknown here. The segmentation and embedding stages run it on CPUs.
 """
 
+import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,30 @@ import numpy as np
 from diart_mp.models.base import FloatArray
 from diart_mp.models.signal_stack import kept_signal_stack
 from diart_mp.precision import Precision
+
+_CONVERTER = "openvino.tools.ovc"
+
+
+def load_openvino() -> Any:
+    """OpenVINO, without what converts models of other frameworks: two thirds of its import, which each stage would wait for.
+
+    Whoever wants ``convert_model`` all the same gets it at the first call.
+    """
+    known = "openvino" in sys.modules
+    if not known:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # as if it were not installed, which OpenVINO takes as it is
+    try:
+        import openvino
+    finally:
+        if not known:
+            sys.modules.pop(_CONVERTER, None)
+    if not hasattr(openvino, "convert_model"):
+        openvino.convert_model = _convert
+    return openvino
+
+
+def _convert(*arguments: Any, **named: Any) -> Any:
+    return import_module(_CONVERTER).convert_model(*arguments, **named)
 
 
 class Session:
@@ -25,9 +51,7 @@ class Session:
     """
 
     def __init__(self, graph: Any, *, threads: int = 1, precision: Precision = Precision.EXACT) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = load_openvino().Core()
         short = precision is Precision.FAST and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -49,9 +73,7 @@ class Layers:
     """Makes the nodes of a graph from the weights of a checkpoint, under the names that torch gives them."""
 
     def __init__(self, weights: Mapping[str, FloatArray]) -> None:
-        from openvino import opset13
-
-        self.op: Any = opset13
+        self.op: Any = load_openvino().opset13
         self._weights = weights
 
     def constant(self, array: FloatArray) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from diart_mp.models.base import FloatArray
 from diart_mp.models.batches import batch_invariant
-from diart_mp.models.openvino import Layers, Session
+from diart_mp.models.openvino import Layers, Session, load_openvino
 from diart_mp.models.overlap import PIECE, Memory, Print, fingerprints
 from diart_mp.models.pyannet import LSTM_LAYERS, SINC_KERNEL, SINC_STRIDE, sinc_filters
 from diart_mp.precision import Precision
@@ -85,8 +85,6 @@ class SincLayer:
 
 def front_graph(weights: Mapping[str, FloatArray], positions: int) -> Any:
     """What follows up to the LSTM: (batch, positions, 80) to (batch, frames, 60)."""
-    import openvino
-
     layers = Layers(weights)
     pooled = layers.op.parameter([-1, positions, _FILTERS], np.float32, name="pooled")
     node = layers.op.transpose(pooled, layers.integers(0, 2, 1))
@@ -95,13 +93,13 @@ def front_graph(weights: Mapping[str, FloatArray], positions: int) -> Any:
         name = f"sincnet.conv1d.{index}"
         node = layers.max_pool(layers.convolution(node, weights[f"{name}.weight"], bias=f"{name}.bias"), _POOL)
         node = layers.leaky_relu(layers.instance_norm(node, f"sincnet.norm1d.{index}"))
-    return openvino.Model([layers.op.result(layers.op.transpose(node, layers.integers(0, 2, 1)))], [pooled], "front")
+    return load_openvino().Model(
+        [layers.op.result(layers.op.transpose(node, layers.integers(0, 2, 1)))], [pooled], "front"
+    )
 
 
 def recurrent_graph(weights: Mapping[str, FloatArray]) -> Any:
     """The LSTM and the head: (batch, frames, 60) to (batch, frames, speakers); `weights` by their names in the checkpoint."""
-    import openvino
-
     layers = Layers(weights)
     node = features = layers.op.parameter([-1, -1, _FEATURES], np.float32, name="features")
     for layer in range(LSTM_LAYERS):
@@ -109,7 +107,7 @@ def recurrent_graph(weights: Mapping[str, FloatArray]) -> Any:
     for index in range(2):
         node = layers.leaky_relu(layers.linear(node, f"linear.{index}"))
     scores = layers.op.sigmoid(layers.linear(node, "classifier"))
-    return openvino.Model([layers.op.result(scores)], [features], "recurrent")
+    return load_openvino().Model([layers.op.result(scores)], [features], "recurrent")
 
 
 class OpenVinoPyanNet:

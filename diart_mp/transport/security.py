@@ -17,7 +17,6 @@ from typing import Any
 
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
 
 from diart_mp.endpoints import leaves_host
 from diart_mp.errors import DiartMpError
@@ -224,6 +223,9 @@ class Curve(Open):
 
     def _note(self, monitor: zmq.Socket[bytes]) -> None:
         """What became of a connection."""
+        # Brings asyncio and ssl, 40 ms: links within a host never come here.
+        from zmq.utils.monitor import parse_monitor_message
+
         report = parse_monitor_message(monitor.recv_multipart())
         event, (endpoint, whom) = report["event"], self._monitors[monitor]
         if event == zmq.EVENT_MONITOR_STOPPED:

@@ -35,7 +35,19 @@ def test_help_comes_at_once(arguments: list[str]) -> None:
 def test_built_in_models_run_without_torch_and_pyannote(full_run: FullRun) -> None:
     assert all("zmq" in modules for modules in full_run.imported.values())
     assert all("openvino" in full_run.imported[stage] for stage in ("segmentation", "embedding"))
-    heavy = {"torch", "pyannote", "torchaudio", "lightning", "pandas", "sklearn", "matplotlib", "optuna", "rich"}
+    heavy = {
+        "torch",
+        "pyannote",
+        "torchaudio",
+        "lightning",
+        "pandas",
+        "sklearn",
+        "matplotlib",
+        "optuna",
+        "rich",
+        "scipy",
+    }
+    heavy.add("asyncio")  # with ssl, 40 ms
     for modules in full_run.imported.values():
         assert heavy & {name.split(".")[0] for name in modules} == set()
 

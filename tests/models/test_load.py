@@ -41,7 +41,23 @@ def test_built_in_models_import_nothing_but_their_engine(engine: str) -> None:
     heavy = {"pyannote", "lightning", "torchaudio", "torchcodec", "asteroid_filterbanks", "huggingface_hub", "scipy"}
     assert packages & {"openvino", "torch", "safetensors"} == {engine, "safetensors"}
     assert packages & heavy == set()
-    assert "torch._dynamo" not in modules
+    assert not {"torch._dynamo", "openvino.tools.ovc"} & set(modules)
+
+
+def test_openvino_still_converts_models_for_who_asks_for_it() -> None:
+    code = (
+        "import diart_mp.models.openvino as ours, sys\n"
+        "import numpy as np\n"
+        "openvino = ours.load_openvino()\n"
+        "assert 'openvino.tools.ovc' not in sys.modules and ours.load_openvino() is openvino\n"
+        "try:\n"
+        "    openvino.convert_model('nowhere.onnx')\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__, 'openvino.tools.ovc' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    name, loaded = done.stdout.split()
+    assert (name != "ModuleNotFoundError", loaded) == (True, "True")
 
 
 def test_reference_precision_gives_the_numbers_of_diart(golden: Golden) -> None:
