@@ -27,6 +27,7 @@ class _Remote:
     place: str
     epoch: int = 0
     heard_at: float | None = None  # monotonic s; None: not there
+    told_gone: bool = False
     beat: dict[str, Any] = field(default_factory=dict)
 
 

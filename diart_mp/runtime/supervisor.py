@@ -131,6 +131,8 @@ class Supervisor:
             for process in self._processes:
                 process.heard_at = now
         self._looked_at = now
+        for text in self._elsewhere.absent():
+            self._on_event({"event": "note", "stream": "", "text": text})
         for process in self._processes:
             self._watch(process, now)
         if not self._begun and all(process.ready for process in self._processes):
