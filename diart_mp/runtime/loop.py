@@ -13,6 +13,7 @@ import signal
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from diart_mp.runtime.drain import Drain
 from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.habits import Habits, check_shapes
 from diart_mp.runtime.inline import inline_of
-from diart_mp.runtime.order import RESTORE, StreamOrder, state_for
+from diart_mp.runtime.order import RESTORE, Orders, state_for
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage, work_ahead
 from diart_mp.topology import Topology
 from diart_mp.transport.link import Receiver, Sender, identity_of, make_socket
@@ -95,7 +96,7 @@ class StageLoop:
         self._replies: dict[str, zmq.Socket[bytes]] = {}
         self._queue: deque[tuple[Message, int]] = deque()  # with the time of arrival, monotonic ns
         self._attempts: OrderedDict[str, int] = OrderedDict()
-        self._orders: dict[str, StreamOrder] = {}
+        self._orders = Orders()
         self._activity = Activity(activity_file(Path(topology.directory), stage.name, replica))
         self._suspects = self._activity.suspects
         self._faults = faults_of(stage.name)
@@ -133,6 +134,7 @@ class StageLoop:
                     *(each.refusals for each in (self._sender, self._receiver) if each is not None)
                 )
                 announced = time.monotonic()
+                self._forget_abandoned()
             elif arrived or worked:
                 self._receiver.announce(self._worth)
 
@@ -207,7 +209,7 @@ class StageLoop:
             return [message]
         # What waits for an earlier chunk holds no place: the one it waits for must be able to come.
         self._receiver.done(1)
-        return self._orders.setdefault(message.stream, StreamOrder()).put(message)
+        return self._orders.put(message)
 
     def _forget_older(self, stream: str, attempt: int) -> None:
         self._attempts[stream] = attempt
@@ -336,7 +338,7 @@ class StageLoop:
         if isinstance(self._stage, KeyedStage):
             message = replace(message, fields={**message.fields, **self._end_of(self._stage, message)})
         if self._ordered:
-            del self._orders[message.stream]
+            self._orders.end(message.stream)
             self._attempts[message.stream] = message.attempt + 1  # what still comes of this attempt comes too late
         else:
             self._attempts.pop(message.stream, None)
@@ -345,6 +347,13 @@ class StageLoop:
             self._rings.forget(ring.value)
         self._free(1)
         return message
+
+    def _forget_abandoned(self) -> None:
+        """A stage that outlives runs must not remember the streams of those that ended without a word."""
+        for stream in self._orders.abandoned() if not self._queue else ():
+            if isinstance(self._stage, KeyedStage):
+                with suppress(Exception):  # the same boundary; there is nobody to tell
+                    self._stage.forget(stream)
 
     def _end_of(self, stage: KeyedStage, message: Message) -> Mapping[str, FieldValue]:
         """A keyed stage's last word on a stream."""

@@ -5,12 +5,15 @@ so state and chunk cannot part ways on the road. Until that one is here, everyth
 Runs in keyed stages, inside ``runtime.loop``.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from diart_mp.messages import Message
 
+_IDLE_S = 4 * 3600.0  # without a chunk after which a stream has lost its owner: that of a run that was killed, say
 RESTORE = "restore"  # plain field of the first chunk of a replay: the seq that the checkpoint covers
 
 
@@ -45,6 +48,40 @@ class StreamOrder:
             due.append(self.held.pop(self.next))
             self.next += 1
         return due
+
+
+class Orders:
+    """The order of each stream. What nobody sends to any more is forgotten; an owner that comes back sends its checkpoint again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._orders: dict[str, StreamOrder] = {}
+        self._heard: dict[str, float] = {}  # the longest ago first
+
+    @property
+    def streams(self) -> set[str]:
+        """Those that are remembered."""
+        return set(self._orders)
+
+    def put(self, message: Message) -> list[Message]:
+        """See ``StreamOrder.put``."""
+        self._heard.pop(message.stream, None)
+        self._heard[message.stream] = self._clock()
+        return self._orders.setdefault(message.stream, StreamOrder()).put(message)
+
+    def end(self, stream: str) -> None:
+        """A stream is over."""
+        del self._orders[stream], self._heard[stream]
+
+    def abandoned(self) -> list[str]:
+        """Streams that are forgotten now."""
+        found = []
+        for stream, heard in list(self._heard.items()):
+            if self._clock() - heard <= _IDLE_S:
+                break
+            self.end(stream)
+            found.append(stream)
+        return found
 
 
 def state_for(stage: str, message: Message) -> bytes | None:

@@ -12,6 +12,7 @@ import pytest
 from diart_mp.config import Settings
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Message, Plain
+from diart_mp.runtime import order as order_module
 from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.loop import CHECKPOINT, ERROR
 from diart_mp.runtime.order import RESTORE
@@ -230,7 +231,7 @@ def test_the_end_of_a_stream(rig_of: MakeRig) -> None:
         owner.end(2)
         rig.send(chunk(0, stream="t", reply_to=rig.topology.results))
         assert [result.stream for result in rig.take(1)] == ["t"]
-        assert rig.loop._orders.keys() == {"t"}
+        assert rig.loop._orders.streams == {"t"}
         rig.send(owner.restored(1, None, attempt=1))  # but a replay is answered, as its owner knows nothing of the end
         owner.end(2, attempt=1)
         again = rig.take(2)
@@ -239,7 +240,7 @@ def test_the_end_of_a_stream(rig_of: MakeRig) -> None:
     rig.run(script)
     assert stage.forgotten == ["s", "s"]
     assert stage.sums.keys() == {"t"}
-    assert rig.loop._orders.keys() == {"t"}
+    assert rig.loop._orders.streams == {"t"}
 
 
 class Concluding(Sum):
@@ -290,7 +291,7 @@ def test_a_stage_that_has_no_last_word_lives_on(rig_of: MakeRig) -> None:
         assert sums(rig.take(1)) == [(0, [1, 1])]
 
     rig.run(script)
-    assert rig.loop._orders.keys() == {"s"}
+    assert rig.loop._orders.streams == {"s"}
 
 
 def test_strangers_get_no_answer(rig_of: MakeRig) -> None:
@@ -305,3 +306,24 @@ def test_strangers_get_no_answer(rig_of: MakeRig) -> None:
         assert rig.control.progress.counters["unknown_owner"] == 2
 
     rig.run(script)
+
+
+def test_streams_whose_owner_is_gone_are_forgotten_and_may_come_back(
+    rig_of: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Sum()
+    rig = rig_of(stage)
+    owner = Owner(rig)
+
+    def script() -> None:
+        owner.send(*range(4))
+        state = rig.take(4)[3].array(CHECKPOINT + "sum").tobytes()
+        monkeypatch.setattr(order_module, "_IDLE_S", 0.0)
+        rig.until(lambda: stage.forgotten == ["s"])
+        monkeypatch.undo()
+        owner.send(4)  # which is not what it needs to go on
+        rig.send(owner.restored(4, state, attempt=1))
+        assert sums(rig.take(1)) == [(4, [15, 5])]
+
+    rig.run(script)
+    assert rig.loop._orders.streams == {"s"}

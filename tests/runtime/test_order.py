@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diart_mp.messages import Message, Plain
-from diart_mp.runtime.order import RESTORE, StreamOrder
+from diart_mp.runtime.order import RESTORE, Orders, StreamOrder
 
 
 def chunk(seq: int, attempt: int = 0, *, restore: bool = False) -> Message:
@@ -64,3 +64,17 @@ def test_chunks_before_the_checkpoint_do_not_wait() -> None:
 def test_a_checkpoint_in_the_middle_changes_nothing() -> None:
     order = StreamOrder()
     assert put(order, chunk(0), chunk(2, restore=True), chunk(1)) == [0, 1, 2]
+
+
+def test_only_what_is_not_sent_to_any_more_is_forgotten() -> None:
+    now = [0.0]
+    orders = Orders(clock=lambda: now[0])
+    for stream in "ab":
+        orders.put(Message(kind="chunk", stream=stream, seq=0))
+    now[0] = 4 * 3600.0
+    orders.put(Message(kind="chunk", stream="a", seq=1))
+    assert orders.abandoned() == []
+    now[0] += 1.0
+    assert orders.abandoned() == ["b"]
+    assert orders.streams == {"a"}
+    assert orders.abandoned() == []
