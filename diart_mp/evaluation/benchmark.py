@@ -10,6 +10,7 @@ and audio goes on where this one ended. Runs in the command; the stages are proc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from diart_mp.evaluation.corpus import Corpus, Parts, Recording, Turns, load_hyp
 from diart_mp.evaluation.finished import Finished, FinishedFolder
 from diart_mp.evaluation.scores import Score, Scoring, Streaming, file_values, score, streaming, total_values
 from diart_mp.outputs.events import update_from_dict
+from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.outputs.stitching import Stitcher
 from diart_mp.runtime.local import LocalPipeline, Models
 from diart_mp.topology import Job, SourceConfig, StageConfig
@@ -30,7 +32,11 @@ OnFile = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """One recording: both sides in seconds, what was scored, and how it went."""
+    """One recording: both sides in seconds, what was scored, and how it went.
+
+    hypothesis: what was said at once. revised: the score of the turns as they are known in the end, which the output folder
+    has; None where nothing was taken back.
+    """
 
     reference: Turns
     hypothesis: Turns
@@ -38,6 +44,7 @@ class FileResult:
     uem: Parts | None
     score: Score
     streaming: Streaming | None
+    revised: Score | None = None
 
 
 @dataclass(slots=True)
@@ -50,10 +57,10 @@ class Evaluation:
 
     def values(self) -> dict[str, Any]:
         """The report as JSON values: ``files``, ``total``, ``problems``; rates in percent."""
-        results = [self.files[name] for name in sorted(self.files)]
-        scores, streams = [each.score for each in results], [each.streaming for each in results]
-        files = {name: file_values(self.files[name].score, self.files[name].streaming) for name in sorted(self.files)}
-        total = total_values(scores, streams, self.work_s)
+        results = {name: self.files[name] for name in sorted(self.files)}
+        files = {name: file_values(each.score, each.streaming, each.revised) for name, each in results.items()}
+        scores, streams = [each.score for each in results.values()], [each.streaming for each in results.values()]
+        total = total_values(scores, streams, self.work_s, [each.revised for each in results.values()])
         return {"files": files, "total": total, "problems": dict(sorted(self.problems.items()))}
 
 
@@ -272,15 +279,24 @@ def _duration(recording: Recording) -> float | None:
 
 
 def _result(recording: Recording, finished: Finished, settings: Settings, scoring: Scoring) -> FileResult:
-    hypothesis = turns_of(finished.updates, settings.rate)
     length = finished.audio_s
-    found = score(recording.reference, hypothesis, duration=length, uem=recording.uem, scoring=scoring)
+    rated = partial(score, recording.reference, duration=length, uem=recording.uem, scoring=scoring)
+    hypothesis, known = turns_of(finished.updates, settings.rate), _known(finished.updates, settings.rate)
     live = streaming(finished.updates, settings, audio_s=length, work_s=finished.work_s)
-    return FileResult(recording.reference, hypothesis, length, recording.uem, found, live)
+    revised = None if known is None else rated(known)
+    return FileResult(recording.reference, hypothesis, length, recording.uem, rated(hypothesis), live, revised)
 
 
 def turns_of(updates: Sequence[Update], rate: int) -> Turns:
-    """The final turns in seconds."""
+    """The turns in seconds, as they were said."""
     stitcher = Stitcher(rate)
     turns = [turn for update in updates for turn in stitcher.push(update)] + stitcher.finish()
     return [(turn.start / rate, turn.end / rate, turn.speaker) for turn in turns]
+
+
+def _known(updates: Sequence[Update], rate: int) -> Turns | None:
+    """The turns as they are known in the end; None where nothing was taken back."""
+    known = RevisedTurns(rate)
+    for update in updates:
+        known.push(update)
+    return [(turn.start / rate, turn.end / rate, turn.speaker) for turn in known.turns()] if known.revised else None

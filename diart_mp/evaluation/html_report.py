@@ -25,7 +25,7 @@ _STYLE = """:root{color-scheme:light dark;--page:#fff;--text:#1d232b;--faint:#66
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;padding:0 1.5rem;max-width:1280px;background:var(--page);color:var(--text)}
 h1{margin:0}h2{margin:2rem 0 .2rem;font-size:1.15rem}p{margin:.3rem 0 .6rem}a{color:inherit}.faint{color:var(--faint)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;white-space:nowrap}
-th,td{padding:.2rem .8rem;text-align:right;border-bottom:1px solid var(--line)}th{color:var(--faint);font-weight:600}
+th,td{padding:.2rem .55rem;text-align:right;border-bottom:1px solid var(--line)}th{color:var(--faint);font-weight:600}
 th:first-child,td:first-child,th:last-child{text-align:left}th:first-child,td:first-child{padding-left:0}tr.all{font-weight:600}tbody tr:hover{background:var(--band)}
 .share{display:flex;width:160px;height:10px}.share i{height:100%}.problem{color:var(--bad)}
 .key{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem}.key i{display:inline-block;width:.9em;height:.9em;margin-right:.4em;vertical-align:-.1em}
@@ -87,6 +87,8 @@ def _key() -> str:
 def _file(number: int, name: str, result: FileResult, values: Mapping[str, Any]) -> str:
     parts = ", ".join(f"{title} {values[kind]:.2f}" for kind, title in _ERRORS.items())
     text = f"DER {values['der']:.2f} % ({parts}), JER {values['jer']:.2f} %; {values['speakers']} speakers, {values['speakers_found']} found"
+    if "revised_der" in values:
+        text += f"; as known in the end: DER {values['revised_der']:.2f} %, JER {values['revised_jer']:.2f} %"
     head = f'<h2 id="r{number}">{escape(name)}</h2><p class="faint">{text}</p>'
     return f'{head}<div class="line">{"".join(_timeline(result))}</div>'
 

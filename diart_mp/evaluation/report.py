@@ -15,8 +15,11 @@ _COLUMNS = {
     "missed": "miss %",
     "confusion": "conf %",
     "jer": "JER %",
+    "revised_der": "DER at end",
+    "revised_jer": "JER at end",
     "speakers": "spk",
     "speakers_found": "found",
+    "speaker_count_error": "spk error",
     "label_latency_p50_s": "late p50 s",
     "label_latency_p95_s": "p95 s",
     "revisions": "revised",
@@ -29,9 +32,10 @@ _TOTAL = "all"
 def table(values: Mapping[str, Any]) -> Iterator[str]:
     """Lines for a terminal: a row per recording, and all seconds together."""
     titles, rows = cells(values)
-    width = max(len(titles[0]), *(len(row[0]) for row in rows))
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     for row in (titles, *rows):
-        yield f"{row[0]:<{width}}" + "".join(f"{text:>12}" for text in row[1:])
+        name, *others = (f"{text:{'>' if number else '<'}{widths[number]}}" for number, text in enumerate(row))
+        yield "  ".join([name, *others])
 
 
 def cells(values: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

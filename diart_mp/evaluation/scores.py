@@ -20,6 +20,7 @@ from diart_mp.evaluation.der import (
     jaccard_error,
     pooled_error,
 )
+from diart_mp.evaluation.revisions import revisions
 from diart_mp.turns import Update
 
 _FLICKER_S = 0.5  # a change that is taken back within this time is a flicker
@@ -51,8 +52,8 @@ class Streaming:
     """What only streaming has.
 
     label_latency_s: how much later than a moment its label is said (50th and 95th percentile over the recording), on
-    the clock of the audio, computing left out. revisions, revised_s: how often, and for how long in all, something that
-    was said was said again. flickers: changes of who talks that were taken back within 0.5 s. real_time_factor: seconds
+    the clock of the audio, computing left out. revisions, revised_s: how often something that was said was taken back, and
+    how much audio then had other labels. flickers: changes of who talks that were taken back within 0.5 s. real_time_factor: seconds
     of work per second of audio, with as many recordings side by side as there were.
     """
 
@@ -101,20 +102,16 @@ def streaming(updates: Sequence[Update], settings: Settings, *, audio_s: float, 
     rate = settings.rate
     delay = (settings.latency - settings.step) / rate  # from the end of a region to the end of its window
     waits: list[NDArray[np.floating]] = [np.zeros(0)]
-    revised, told, revisions = 0, 0, 0
     for update in updates:
         length = (update.end - update.start) / rate
         waits.append(delay + length - _GRID_S * (np.arange(int(length / _GRID_S)) + 0.5))
-        if update.start < told:
-            revisions += 1
-            revised += min(told, update.end) - update.start
-        told = max(told, update.end)
+    count, revised = revisions(updates)
     late = np.concatenate(waits)
     p50, p95 = np.percentile(late, [50, 95]).tolist() if late.size else (0.0, 0.0)
     return Streaming(
         audio_s=audio_s,
         label_latency_s=(round(p50, 3), round(p95, 3)),
-        revisions=revisions,
+        revisions=count,
         revised_s=revised / rate,
         flickers=_flickers([(turn.start / rate, turn.end / rate, turn.speaker) for u in updates for turn in u.turns]),
         real_time_factor=work_s / audio_s if audio_s else 0.0,
@@ -152,8 +149,8 @@ def percent(error: DiarizationError) -> dict[str, float]:
     }
 
 
-def file_values(score: Score, streaming: Streaming | None) -> dict[str, Any]:
-    """What the reports say of one recording."""
+def file_values(score: Score, streaming: Streaming | None, revised: Score | None = None) -> dict[str, Any]:
+    """What the reports say of one recording; ``revised``: the score of what is known in the end, where that is something else."""
     values: dict[str, Any] = {
         **percent(score.error),
         "jer": round(100 * score.jaccard.rate, 3),
@@ -162,21 +159,41 @@ def file_values(score: Score, streaming: Streaming | None) -> dict[str, Any]:
         "speakers_found": score.speakers_found,
         "speaker_count_error": abs(score.speakers_found - score.speakers),
     }
-    return values | _streaming_values(streaming)
+    return values | _revised_values([score], [revised]) | _streaming_values(streaming)
 
 
-def total_values(scores: Iterable[Score], streamings: Iterable[Streaming | None], work_s: float) -> dict[str, Any]:
+def total_values(
+    scores: Iterable[Score],
+    streamings: Iterable[Streaming | None],
+    work_s: float,
+    revised: Sequence[Score | None] = (),
+) -> dict[str, Any]:
     """What the reports say of all recordings: seconds and speakers are added up, so long recordings weigh more."""
     scores, found = list(scores), [each for each in streamings if each is not None]
-    jaccard = JaccardError(sum(each.jaccard.error for each in scores), sum(each.jaccard.speakers for each in scores))
     errors = [abs(each.speakers_found - each.speakers) for each in scores]
     values: dict[str, Any] = {
         **percent(pooled_error(each.error for each in scores)),
-        "jer": round(100 * jaccard.rate, 3),
+        "jer": _jer(scores),
         "speech_s": round(sum(each.error.total for each in scores), 3),
         "speaker_count_error": round(sum(errors) / len(errors), 3) if errors else 0.0,
     }
-    return values | _streaming_values(_all(found, work_s))
+    return values | _revised_values(scores, revised) | _streaming_values(_all(found, work_s))
+
+
+def _jer(scores: Iterable[Score]) -> float:
+    """The mean over all speakers of all recordings (percent)."""
+    found = [each.jaccard for each in scores]
+    error = JaccardError(sum(each.error for each in found), sum(each.speakers for each in found))
+    return round(100 * error.rate, 3)
+
+
+def _revised_values(scores: Sequence[Score], revised: Sequence[Score | None]) -> dict[str, float]:
+    """The errors of what is known in the end; nothing where nowhere anything was taken back."""
+    if not any(revised):
+        return {}
+    known = [after or before for before, after in zip(scores, revised, strict=True)]
+    der = percent(pooled_error(each.error for each in known))["der"]
+    return {"revised_der": der, "revised_jer": _jer(known)}
 
 
 def _all(found: Sequence[Streaming], work_s: float) -> Streaming | None:

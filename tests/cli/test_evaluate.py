@@ -90,6 +90,23 @@ def test_everything_is_reported(diart: Diart, corpus: Path, tmp_path: Path) -> N
         assert values["der"] == pytest.approx(report["files"][name]["der"], abs=0.1)  # RTTM has milliseconds
 
 
+def test_what_is_revised_has_the_score_of_the_turns_in_the_folder(diart: Diart, corpus: Path, tmp_path: Path) -> None:
+    """``der`` is of what was said at once; the turns in the folder are those that are known in the end."""
+    done = evaluate(diart, corpus, "-o", tmp_path, "--clustering", "adaptive", "--json")
+    report = json.loads(done.out)
+    again = diart("evaluate", "--hypothesis", tmp_path, "--reference", corpus / "rttm", corpus / "audio", "--json")
+    known = json.loads(again.out)
+    assert "revised_der" not in known["total"]
+    for name, values in report["files"].items():
+        assert values["revised_der"] == pytest.approx(known["files"][name]["der"], abs=0.1)
+        assert values["revised_jer"] == pytest.approx(known["files"][name]["jer"], abs=0.1)
+    total = report["total"]
+    assert total["revisions"] > 0
+    assert 0 < total["revised_s"] < total["audio_s"]
+    assert abs(total["revised_der"] - total["der"]) > 0.5
+    assert f"DER {report['files'][NAMES[0]]['revised_der']:.2f} %" in (tmp_path / "report.html").read_text()
+
+
 GOOD = [f"clip{number}" for number in range(90)]
 FLAWS = {
     "broken": "broken.wav",

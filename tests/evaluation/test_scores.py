@@ -5,7 +5,7 @@ import pytest
 from diart_mp.config import Settings
 from diart_mp.evaluation.der import compare, jaccard_error
 from diart_mp.evaluation.scores import Scoring, file_values, score, streaming, total_values
-from diart_mp.turns import Turn, Update
+from diart_mp.turns import Revision, Turn, Update
 
 REFERENCE = [(0.0, 4.0, "ann"), (4.0, 10.0, "bob")]
 HYPOTHESIS = [(0.0, 5.0, "x"), (5.0, 8.0, "y"), (11.0, 12.0, "z")]
@@ -67,6 +67,53 @@ def test_what_is_said_again_is_a_revision() -> None:
     updates = [Update("talk", seq, start, end, 4000, ()) for seq, (start, end) in enumerate(spans)]
     found = streaming(updates, settings, audio_s=60.0, work_s=1.0)
     assert (found.revisions, found.revised_s) == (1, 1.5)
+
+
+RECENT = (Turn(6000, 7000, "a"), Turn(7000, 9000, "c"), Turn(9500, 10000, "b"))
+
+
+@pytest.mark.parametrize(
+    ("revision", "count", "seconds"),
+    [
+        (None, 0, 0.0),
+        (Revision(6000, 10000, RECENT), 0, 0.0),  # what was said already
+        (Revision(6000, 10000, RECENT, (("d", "e"),)), 0, 0.0),  # nobody of that name
+        (Revision(6000, 10000, (Turn(6000, 8000, "a"), *RECENT[1:])), 1, 0.25),  # c alone, now both
+        (Revision(6000, 10000, ()), 1, 0.875),
+        (Revision(6000, 10000, RECENT, (("a", "b"),)), 1, 1.5),
+        (Revision(8000, 10000, (Turn(8000, 9500, "c"), RECENT[2]), (("a", "b"), ("b", "a"))), 1, 1.875),
+    ],
+)
+def test_what_is_taken_back_counts_where_labels_change(revision: Revision | None, count: int, seconds: float) -> None:
+    """a until 1.75 s, c until 2.25 s, b from 2.375 s to the end at 2.5 s."""
+    said = (Turn(0, 7000, "a"), Turn(7000, 9000, "c"), Turn(9500, 10000, "b"))
+    updates = [Update("talk", 0, 0, 10000, 4000, said), Update("talk", 1, 10000, 10000, 4000, (), revision=revision)]
+    found = streaming(updates, Settings.from_seconds(rate=4000), audio_s=60.0, work_s=1.0)
+    assert (found.revisions, found.revised_s) == (count, seconds)
+
+
+def test_revisions_follow_each_other() -> None:
+    settings = Settings.from_seconds(rate=4000)
+    said, known = (Turn(0, 4000, "a"),), (Turn(0, 4000, "b"),)
+    updates = [
+        Update(
+            "talk", seq, 0, 4000 if seq == 0 else 0, 4000, said if seq == 0 else (), revision=Revision(0, 4000, known)
+        )
+        for seq in range(2)
+    ]
+    found = streaming(updates, settings, audio_s=60.0, work_s=1.0)
+    assert (found.revisions, found.revised_s) == (1, 1.0)
+
+
+def test_what_is_known_in_the_end_has_a_score_of_its_own() -> None:
+    said = score([(0.0, 10.0, "ann")], [], duration=10.0)
+    known = score([(0.0, 10.0, "ann")], [(0.0, 9.0, "x")], duration=10.0)
+    other = score([(0.0, 30.0, "bob")], [(0.0, 27.0, "x")], duration=30.0)
+    values = file_values(said, None, known)
+    assert (values["der"], values["revised_der"], values["revised_jer"]) == (100.0, 10.0, 10.0)
+    total = total_values([said, other], [None, None], 0.0, [known, None])
+    assert (total["der"], total["revised_der"], total["revised_jer"]) == (32.5, 10.0, 10.0)
+    assert "revised_der" not in total_values([said, other], [None, None], 0.0, [None, None])
 
 
 @pytest.mark.parametrize(
