@@ -11,7 +11,8 @@ from typing import Self
 class Proxy:
     """Forwards connections to ``port`` of this host.
 
-    ``lossy``: what comes from the target is thrown away. ``refusing``: new connections are closed at once.
+    ``lossy``: what comes from the target is thrown away. ``refusing``: new connections are closed at once. ``said``: all that the target
+    has been told.
     """
 
     def __init__(self, port: int) -> None:
@@ -21,6 +22,7 @@ class Proxy:
         self.lossy = False
         self.lost = 0  # bytes
         self.refusing = False
+        self.said = bytearray()
         self._to_cut = False
         self._cut = threading.Event()
         self._pairs: dict[socket.socket, socket.socket] = {}
@@ -91,6 +93,7 @@ class Proxy:
         elif self.lossy and ready in self._from_target:
             self.lost += len(data)
         else:
+            self.said += b"" if ready in self._from_target else data
             with contextlib.suppress(ConnectionError):
                 self._pairs[ready].sendall(data)
 

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,12 @@ from diart_mp.messages import Message
 from diart_mp.transport.link import Receiver, Sender
 from diart_mp.transport.security import OPEN, Curve, Open
 from tests.transport.ports import free_port
+from tests.transport.proxy import Proxy
 
 PATIENCE_S = 10.0
+_GREETING = 64  # bytes
+_HELLO = _GREETING + 2 + 200  # where the second command of a client begins
+_WELCOME = 2 + 168  # bytes of what a server says to the first
 
 
 class Rig:
@@ -41,16 +45,24 @@ class Rig:
         for host, known in ((one, other), (other, one)):
             authorize(self.folder / host, self.folder / known / f"{known}.public")
 
-    def guard_at(self, host: str) -> Curve:
+    def guard_at(self, host: str, endpoint: str = "") -> Curve:
         context = zmq.Context[zmq.Socket[bytes]]()
         self._stack.callback(context.destroy, linger=0)
-        guard = Curve(self.folder / host, host, {self.endpoint: "A"}, context)
+        guard = Curve(self.folder / host, host, {endpoint or self.endpoint: "A"}, context)
         self._stack.callback(guard.close)
         return guard
 
-    def receiver(self, guard: Open, context: "zmq.Context[zmq.Socket[bytes]]", replica: int = 0) -> Receiver:
+    def receiver(
+        self, guard: Open, context: "zmq.Context[zmq.Socket[bytes]]", replica: int = 0, endpoint: str = ""
+    ) -> Receiver:
         made = Receiver(
-            context, [self.endpoint], stage="segmentation", replica=replica, epoch=1, capacity=4, guard=guard
+            context,
+            [endpoint or self.endpoint],
+            stage="segmentation",
+            replica=replica,
+            epoch=1,
+            capacity=4,
+            guard=guard,
         )
         self._stack.callback(made.close)
         return made
@@ -140,6 +152,40 @@ def test_nobody_is_let_in_when_the_guard_has_gone(rig: Rig) -> None:
     assert rig.until(lambda: watch.poll(0) != 0, receiver)
     watch.close()
     assert rig.sender.statistics().replicas == 0
+
+
+def test_what_a_known_host_has_said_is_of_no_use_to_somebody_else(rig: Rig) -> None:
+    """Handshake, announcements and all, said again by who has listened to them: byte for byte, each when it is asked for."""
+    port = int(rig.endpoint.rpartition(":")[2])
+    with Proxy(port) as tapped:
+        through = f"tcp://127.0.0.1:{tapped.port}"
+        guard = rig.guard_at("B", through)
+        receiver = rig.receiver(guard, guard._context, endpoint=through)
+        assert rig.gets_through(receiver)
+        said = bytes(tapped.said)
+        assert b"CURVE" in said[:_GREETING]
+        assert said[_GREETING + 2 :].startswith(b"\x05HELLO")
+        assert said[_HELLO:].count(b"INITIATE") == 1
+        not_let_in = rig.guard.counts()["not_let_in"]
+        for _ in range(3):
+            assert say_again(said, port) == b""
+        assert rig.until(lambda: rig.guard.counts()["not_let_in"] == not_let_in + 3, receiver)
+        assert rig.gets_through(receiver)  # it has not been taken for somebody else, nor its place been taken
+        assert rig.sender.statistics().replicas == 1
+        assert rig.sender.statistics().refused == 0
+
+
+def say_again(said: bytes, port: int) -> bytes:
+    """Say what a client has said; what is answered to the last part of its handshake and what follows."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as other:
+        for part, answer in ((said[:_GREETING], _GREETING), (said[_GREETING:_HELLO], _WELCOME)):
+            other.sendall(part)
+            while answer:
+                answer -= len(other.recv(answer))
+        with suppress(ConnectionError):
+            other.sendall(said[_HELLO:])
+            return other.recv(1)
+    return b""
 
 
 def guard_monitor(receiver: Receiver) -> "zmq.Socket[bytes]":
