@@ -29,8 +29,9 @@ bench: $(STAMP)  ## the figures that the documentation quotes
 	$(BIN)/diart-mp bench --seconds 60
 	$(BIN)/python -m benchmarks.versus --pairs 1 --seconds 120
 
-kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three minutes, compared byte for byte; speed of recovery; overload
+kills: $(STAMP)  ## 125 seeded schedules of kill -9 over a recording of three minutes, compared byte for byte; 50 kills of the supervisor; speed of recovery; overload
 	$(BIN)/python -m tests.faults.kills
+	DIART_MP_TEST_ENDS=50 $(BIN)/pytest -q tests/faults/test_supervisor_killed.py
 	$(BIN)/python -m tests.faults.recovery --kills 15 --recording "$(SAMPLE)/sample.wav"
 	$(BIN)/python -m tests.faults.overload --recording "$(SAMPLE)/sample.wav" --reference "$(SAMPLE)/sample.rttm"
 
