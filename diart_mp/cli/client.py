@@ -58,6 +58,8 @@ def command(**values: Any) -> int:
     The client comes back by itself when the connection breaks, and loses nothing that it still holds.
     """
     options.need_websockets()
+    from diart_mp.web.client import ServerError
+
     source = _source(values)
     tls = _tls(values)
     name = source.name
@@ -75,6 +77,9 @@ def command(**values: Any) -> int:
         view.finish(
             text, {"kind": "summary", "streams": [name], **{key: ended[key] for key in ("audio_s", "segments")}}
         )
+    if ended["cut"]:
+        msg = f"the server has shut down: {name} was diarized until {ended['audio_s']:.1f} s; start again once it runs"
+        raise ServerError(msg)
     return 0
 
 

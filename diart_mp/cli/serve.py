@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from diart_mp.cli import options
 from diart_mp.errors import UsageError
@@ -41,6 +42,7 @@ def command(**values: Any) -> int:
     if values["topology"] is not None:
         from diart_mp.runtime.process import run_stage
 
+        _refuse_beside_topology()
         return run_stage("gateway", values["topology"], epoch=int(time.time()))
     gateway = _gateway(values)
     models = options.models(values)
@@ -88,18 +90,28 @@ def _run(values: dict[str, Any], gateway: Any, models: Any, listening: socket.so
     return 0
 
 
+def _refuse_beside_topology() -> None:
+    """What is in the file would win without a word, with --token for one."""
+    context = click.get_current_context()
+    sources = {each: context.get_parameter_source(str(each.name)) for each in context.command.params}
+    given = [
+        each.opts[0]
+        for each, source in sources.items()
+        if (source is ParameterSource.COMMANDLINE and each.name != "topology")
+        or (source is ParameterSource.ENVIRONMENT and each.name == "token")
+    ]
+    if given:
+        msg = f"{given[0]} has no effect beside --topology: what is served is what the file says, in [gateway]"
+        raise UsageError(msg)
+
+
 def _gateway(values: dict[str, Any]) -> Any:
     from diart_mp.topology import GatewayConfig
     from diart_mp.web.tokens import Tokens
 
     host = values["host"]
     file = values["token_file"]
-    needed = Tokens(values["token"] or "", file).needed
-    if not (needed or values["insecure"] or host in ("localhost", "::1") or host.startswith("127.")):
-        msg = (
-            f"at {host} everybody on the network could use this server: give --token or --token-file, or say --insecure"
-        )
-        raise UsageError(msg)
+    Tokens(values["token"] or "", file).check_host(host, insecure=values["insecure"])
     if values["key"] and not values["cert"]:
         msg = "--key needs the certificate that it belongs to: give --cert, too"
         raise UsageError(msg)

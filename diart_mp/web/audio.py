@@ -19,6 +19,7 @@ from diart_mp.web.protocol import ENCODINGS, POLICY, UNSUPPORTED, ClientError, C
 _QUEUE_S = 10.0  # of audio that may wait for the owner
 _BLOCK_S = 1.0  # at most at a time, so that no message overruns the ring
 _LEAD_IN_S = 0.25  # sent again before a seam, so that a new resampler has settled there
+_SAVED_S = 60.0  # for which an allowance is saved up at most
 _ROOM_S = 0.01  # between two looks whether the owner has taken something
 
 
@@ -83,6 +84,8 @@ class ClientAudio:
         self.source.begins_at = begin * unit
         self.source.discard = samples - begin * unit
         self.frames = begin * (rate // divisor)
+        if self._pace is not None:
+            self._pace.save_up()  # the client held back what was said meanwhile
         return self.frames
 
     def frame_of(self, samples: int) -> int:
@@ -90,7 +93,10 @@ class ClientAudio:
         return min(self.frames, samples * self._start.rate // self._start.settings.rate)
 
     async def take(self, data: bytes) -> None:
-        """Hand over a binary message; waits while the pipeline does not keep up. ClientError for what is no audio."""
+        """Hand over a binary message; waits while the pipeline does not keep up. ClientError for what is no audio.
+
+        What comes after the end is dropped: a client cannot know yet that the server has ended the stream.
+        """
         data = self._rest + data if self._rest else data
         whole = len(data) - len(data) % self._frame_bytes
         self._rest = data[whole:]
@@ -109,8 +115,9 @@ class ClientAudio:
         try:
             self.source.write(samples, timeout=0)
         except AudioError as error:
-            code = Code.ENDED if self.source.over else Code.BAD_AUDIO
-            raise ClientError(code, str(error), close=POLICY if code == Code.ENDED else UNSUPPORTED) from error
+            if self.source.over:
+                return
+            raise ClientError(Code.BAD_AUDIO, str(error), close=UNSUPPORTED) from error
         self.frames += len(samples)
 
 
@@ -118,14 +125,18 @@ class Allowance:
     """How much live audio may come: ``max_rate`` times what the clock gives, ``burst_s`` at once, saved up to a minute."""
 
     def __init__(self, max_rate: float, burst_s: float) -> None:
-        self._max_rate, self._burst_s = max_rate, burst_s
+        self._max_rate, self._burst_s, self._most = max_rate, burst_s, burst_s + _SAVED_S * max_rate
         self._saved, self._at = burst_s, time.monotonic()
+
+    def save_up(self) -> None:
+        """As after a minute in which nothing came."""
+        self._saved = self._most
 
     def spend(self, seconds: float) -> None:
         """Take ``seconds`` of audio; ClientError if that is more than there is."""
         now = time.monotonic()
         # An outage saves up as much as it held back.
-        self._saved = min(self._saved + self._max_rate * (now - self._at), self._burst_s + 60 * self._max_rate)
+        self._saved = min(self._saved + self._max_rate * (now - self._at), self._most)
         self._at = now
         self._saved -= seconds
         if self._saved < 0:

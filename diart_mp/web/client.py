@@ -107,7 +107,7 @@ class StreamClient:
         self._more.set()
 
     async def run(self) -> dict[str, Any]:
-        """Until the stream has ended; the server's ``ended`` message."""
+        """Until the stream has ended; the server's ``ended`` message, with ``cut``: whether the server ended it before the source did."""
         reading = asyncio.create_task(self._read_source())
         try:
             return await self._stream(reading)
@@ -126,20 +126,27 @@ class StreamClient:
             try:
                 return await self._connect(reading)
             except InvalidHandshake as error:
+                if known:  # it was one before: it is being started again, or what stands before it says so
+                    attempt, gone_since = self._lost(error, attempt, gone_since)
+                    continue
                 msg = f"{self._url} answers, but not as a gateway of diart-mp does ({error}); is it the right address?"
                 raise ServerError(msg) from error
             except (OSError, ConnectionClosed, TimeoutError, _Again) as error:
-                if self._connected_at is not None:
-                    gone_since, attempt, self._connected_at = time.monotonic(), 0, None
-                attempt += 1
                 if not known and not self._resume_token and not isinstance(error, _Again):
                     msg = f"cannot reach {self._url}: {_reason(error)}; is the server running there (diart-mp serve)?"
                     raise ServerError(msg) from error
-                if time.monotonic() - gone_since > self._patience_s:
-                    msg = f"the server at {self._url} has been away for {self._patience_s:g} s: {_reason(error)}"
-                    raise ServerError(msg) from error
-                if attempt == 1:
-                    self._on_message({"type": "disconnected", "message": _reason(error)})
+                attempt, gone_since = self._lost(error, attempt, gone_since)
+
+    def _lost(self, error: Exception, attempt: int, gone_since: float) -> tuple[int, float]:
+        """The connection broke, or could not be made: how often in a row, and since when. ServerError once patience is over."""
+        if self._connected_at is not None:
+            gone_since, attempt, self._connected_at = time.monotonic(), 0, None
+        if time.monotonic() - gone_since > self._patience_s:
+            msg = f"no stream at {self._url} for {self._patience_s:g} s: {_reason(error)}"
+            raise ServerError(msg) from error
+        if attempt == 0:
+            self._on_message({"type": "disconnected", "message": _reason(error)})
+        return attempt + 1, gone_since
 
     _connected_at: float | None = None
 
@@ -158,8 +165,8 @@ class StreamClient:
             close_timeout=1,
         ) as websocket:
             await websocket.send(json.dumps(self._hello()))
-            position = self._on_started(json.loads(await websocket.recv()))
-            sending = asyncio.create_task(self._send(websocket, position))
+            started = self._on_started(json.loads(await websocket.recv()))
+            sending = asyncio.create_task(self._send(websocket, started))
             receiving = asyncio.create_task(self._receive(websocket))
             pending: set[asyncio.Future[Any]] = {sending, receiving, reading}
             try:
@@ -189,7 +196,7 @@ class StreamClient:
             "pace": "fast" if self._fast else "live",
         }
 
-    def _on_started(self, message: dict[str, Any]) -> int:
+    def _on_started(self, message: dict[str, Any]) -> dict[str, Any]:
         if message["type"] == "error":
             raise _refusal(message)
         self._connected_at = time.monotonic()
@@ -197,15 +204,20 @@ class StreamClient:
             self.reconnects += 1
         self._resume_token = message["resume_token"]
         self._on_message(message)
-        return int(message["samples"])
+        return message
 
-    async def _send(self, websocket: Any, position: int) -> None:
-        most = round(_BLOCK_S * self._source.rate) * (10 if self._fast else 1)
+    async def _send(self, websocket: Any, started: Mapping[str, Any]) -> None:
+        rate, position = self._source.rate, int(started["samples"])
+        most = round(_BLOCK_S * rate) * (10 if self._fast else 1)
+        # A stream that goes on has saved up what it may send; what piled up before a new one could begin must not come at once.
+        pace = None if self._fast or started["resumed"] else _Pace(started["limits"])
         while True:
             block = self._held.take(position, most)
             if len(block):
                 await websocket.send(block.tobytes())
                 position += len(block)
+                if pace is not None:
+                    await asyncio.sleep(pace.wait_s(position / rate))
             elif self._held.ended:
                 await websocket.send(json.dumps({"type": "stop"}))
                 return
@@ -224,9 +236,10 @@ class StreamClient:
                 self._finals = message["index"] + 1
             self._on_message(message)
             if message["type"] == "ended":
-                if not (self._held.ended or message["reason"] == "stopped"):
-                    self._on_message({"type": "disconnected", "message": "the server has shut down"})
-                return dict(message)
+                whole = message["reason"] == "stopped" or (
+                    self._held.ended and message["audio_s"] * self._source.rate > self._held.end - 1
+                )
+                return {**message, "cut": not whole}
 
     async def _read_source(self) -> None:
         loop, descriptor = asyncio.get_running_loop(), self._source.fileno()
@@ -250,6 +263,17 @@ class StreamClient:
         finally:
             if descriptor is not None:
                 loop.remove_reader(descriptor)
+
+
+class _Pace:
+    """How fast a live stream may begin, from the limits that the server tells; a little slower, to be sure."""
+
+    def __init__(self, limits: Mapping[str, float]) -> None:
+        self._rate, self._burst_s, self._begun = limits["max_rate"], limits["burst_s"] / 2, time.monotonic()
+
+    def wait_s(self, sent_s: float) -> float:
+        """How long to wait once so much was sent."""
+        return max(0.0, (sent_s - self._burst_s) / self._rate - (time.monotonic() - self._begun))
 
 
 class _Again(Exception):  # noqa: N818  # not an error: the server asks to come back

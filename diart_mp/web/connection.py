@@ -154,8 +154,10 @@ class Connection:
 
     async def _read(self, session: Session) -> None:
         while True:
+            # Who has said "stop" has nothing more to say, however long the stages take for the rest.
+            patience = None if self._stopped or session.audio.source.over else self._config.idle_s
             try:
-                said = await asyncio.wait_for(self._websocket.recv(), self._config.idle_s)
+                said = await asyncio.wait_for(self._websocket.recv(), patience)
             except TimeoutError as error:
                 msg = f"nothing came for {self._config.idle_s:g} s; send audio, or 'keepalive'"
                 raise ClientError(Code.IDLE, msg, close=POLICY, retryable=True) from error

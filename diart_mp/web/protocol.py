@@ -49,7 +49,6 @@ class Code(StrEnum):
     BAD_PROTOCOL = "bad_protocol"
     BAD_SETTINGS = "bad_settings"
     CLOSING = "closing"
-    ENDED = "ended"
     FAILED = "failed"
     FULL = "full"
     IDLE = "idle"

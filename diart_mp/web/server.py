@@ -34,7 +34,7 @@ from diart_mp.web.probe import Probe
 from diart_mp.web.protocol import GOING_AWAY, INTERNAL, SUBPROTOCOL, TRY_LATER, ClientError, Code
 from diart_mp.web.sessions import Sessions
 from diart_mp.web.tls import make_tls
-from diart_mp.web.tokens import Tokens
+from diart_mp.web.tokens import Tokens, is_loopback
 
 _LAST_WORDS_S = 4.0  # that streams may take to end when the gateway does
 _CLOSE_S = 2.0  # that a client may take to answer a close
@@ -53,6 +53,7 @@ class Server:
     ) -> None:
         self._topology, self._config, self._epoch, self._context = topology, config, epoch, context
         self._tokens = Tokens(config.token, Path(config.token_file) if config.token_file else None)
+        self._tokens.check_host(config.host, insecure=config.insecure)
         self._tls = make_tls(config.cert, config.key)
         self._metrics = Metrics()
         self._closing: asyncio.Event | None = None
@@ -106,6 +107,7 @@ class Server:
             "process_request": self._on_request,
             "server_header": "diart-mp",
             "ssl": self._tls,
+            "ssl_handshake_timeout": None if self._tls is None else config.start_s,  # else it may take a minute
         }
         if config.fd >= 0:
             listening = socket.socket(fileno=config.fd)
@@ -128,7 +130,7 @@ class Server:
     # --- HTTP
 
     async def _on_request(self, _: ServerConnection, request: Request) -> Response | None:
-        why = http.foreign(request, local_only=not self._tokens.needed and _is_loopback(self._config.host))
+        why = http.foreign(request, local_only=not self._tokens.needed and is_loopback(self._config.host))
         if why:
             return http.respond(403, f"{why}\n".encode())
         if http.is_upgrade(request):
@@ -216,10 +218,6 @@ def _select(_: ServerConnection, offered: Any) -> Subprotocol | None:
 
 def _verdict(good: bool, otherwise: str) -> Response:
     return http.respond(200, b"ok\n") if good else http.respond(503, f"{otherwise}\n".encode())
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _allow_many_files() -> None:

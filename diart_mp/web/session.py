@@ -111,7 +111,7 @@ class Session:
         self._hosted.call(lambda: self._open(topology, stage, epoch))
         captured = await self._opened
         if captured:
-            self.audio.go_on_at(captured)
+            self.acked = self.audio.go_on_at(captured)
 
     def attach(self, listener: Listener) -> None:
         """Post everything from now on to ``listener``; whoever was attached before is dropped."""

@@ -57,6 +57,7 @@ class Sessions:
         ticket = Ticket(identity, hashlib.sha256(secret.encode()).hexdigest(), grant.name, start)
         session = await self._open(ticket)
         self._metrics.started.inc()
+        self._tell(identity, "begun", f"{'live' if start.live else 'fast'}, {start.encoding} at {start.rate} Hz")
         return session, f"{identity}.{secret}"
 
     async def resume(self, resume: Resume, grant: Grant) -> Session:
@@ -76,6 +77,7 @@ class Sessions:
                     raise ClientError(Code.UNKNOWN_SESSION, msg, close=POLICY)
                 session = await self._open(ticket)
         self._metrics.resumed.inc()
+        self._tell(identity, "resumed", f"from {session.audio.seconds:.1f} s")
         return session
 
     def leave(self, session: Session, *, final: bool) -> None:
@@ -162,8 +164,14 @@ class Sessions:
             session.discard()
         reason = "error" if session.error is not None else "ended"
         self._metrics.ended.labels(reason).inc()
+        self._tell(session.ticket.id, reason, f"{session.audio_s:.1f} s of audio, {session.segments.count} segments")
         (Path(self._topology.directory) / f"{session.ticket.id}{SUFFIX}").unlink(missing_ok=True)
         self._count()
+
+    def _tell(self, stream: str, what: str, text: str) -> None:
+        """For the log: a stream has begun, goes on, or is over."""
+        words = f"stream {stream} {what}: {text}"
+        self._hosted.call(lambda: self._hosted.owner.report("session", stream=stream, what=what, text=words))
 
     def _count(self) -> None:
         self._metrics.sessions.set(len(self))

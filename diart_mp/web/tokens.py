@@ -7,11 +7,14 @@ It is read again when it changes. Knows nothing of sockets. Runs in the gateway;
 import datetime
 import hashlib
 import hmac
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from diart_mp.errors import UsageError
 from diart_mp.web.protocol import POLICY, ClientError, Code
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,13 @@ class Tokens:
             raise _refuse(msg)
         return found[0]
 
+    def check_host(self, host: str, *, insecure: bool) -> None:
+        """UsageError if everybody on the network would be let in, and nobody has said that this is wanted."""
+        if not (self.needed or insecure or is_loopback(host)):
+            msg = f"at {host} everybody on the network could use this server: give --token or --token-file, or say --insecure"
+            msg += " (in a topology: token, token_file or insecure = true in [gateway])"
+            raise UsageError(msg)
+
     def _read(self) -> None:
         if self._file is None:
             return
@@ -77,10 +87,17 @@ class Tokens:
             if self._stamp is None:
                 raise UsageError(msg) from error
             return  # it is being replaced: what was known holds on
-        known = [
-            _parse(line.split("#")[0].split(), number, self._file) for number, line in enumerate(text.split("\n"), 1)
-        ]
-        self._known = [*self._fixed, *(each for each in known if each is not None)]
+        try:
+            known = [
+                _parse(line.split("#")[0].split(), number, self._file)
+                for number, line in enumerate(text.split("\n"), 1)
+            ]
+        except UsageError as error:
+            if self._stamp is None:
+                raise
+            _LOG.warning("%s; the tokens that were known before hold on", error)
+        else:
+            self._known = [*self._fixed, *(each for each in known if each is not None)]
         self._stamp = stamp
 
 
@@ -103,6 +120,11 @@ def _parse(words: list[str], number: int, file: Path) -> _Known | None:
     if expires is not None and expires.tzinfo is None:
         expires = expires.replace(tzinfo=datetime.UTC)
     return _Known(_digest(words[0]), Grant(_name(words[0]), streams, expires))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address to listen at."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _refuse(text: str) -> ClientError:

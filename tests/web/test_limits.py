@@ -1,5 +1,6 @@
 """What clients must not do: each is closed with a typed error and the right code, and the others do not notice."""
 
+import asyncio
 import base64
 import datetime
 import json
@@ -18,9 +19,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from diart_mp.audio.push import PushSource
 from diart_mp.evaluation.der import diarization_error
 from diart_mp.outputs.read import load_rttm
 from diart_mp.topology import GatewayConfig
+from diart_mp.web.client import StreamClient
 from diart_mp.web.protocol import SUBPROTOCOL
 from tests.cli.command import Diart
 from tests.cli.conftest import diart as diart
@@ -28,6 +31,7 @@ from tests.fakes import TONE_MODELS
 
 from .conftest import Recording
 from .rig import EXACT, WAIT_S, Client, Serving, serving
+from .test_resume import stopped
 
 GOOD, EXPIRED, SINGLE = "good-token", "expired-token", "single-token"
 SECOND = np.zeros(16_000, np.int16)
@@ -105,10 +109,41 @@ def test_a_message_of_100_mb(strict: Serving) -> None:
     strict.until(lambda: strict.metrics()["diart_mp_sessions"] < 3)
     with strict.client(token=GOOD) as client:
         client.start()
-        with suppress(ConnectionClosed):
-            client.websocket.send(bytes(100_000_000))
+        with suppress(OSError):  # it is closed before all of it has come
+            client.websocket.socket.sendall(b"\x82\xff" + (100_000_000).to_bytes(8) + bytes(4))
+            for _ in range(100):
+                client.websocket.socket.sendall(bytes(1_000_000))
         client.finish()
         assert client.close_code == 1009
+
+
+def silence(client: Client, seconds: float) -> None:
+    """Wait until nothing has been said for so long; the connection is still there then."""
+    with suppress(TimeoutError):
+        while True:
+            client.said.append(json.loads(client.websocket.recv(timeout=seconds)))
+
+
+def test_who_has_said_stop_is_not_idle(strict: Serving, recordings: list[Recording]) -> None:
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] < 3)
+    with strict.client(token=GOOD) as client:
+        client.start(pace="fast")
+        client.send(recordings[2].samples)
+        with stopped(strict.pid("clustering")):
+            client.tell("stop")
+            silence(client, 1.5 * strict.config.idle_s)
+        client.finish()
+        assert (client.rttm("talk2"), client.close_code) == (recordings[2].rttm, 1000)
+
+
+def test_audio_that_piled_up_before_the_stream_could_begin_is_sent_slowly(strict: Serving) -> None:
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] < 3)
+    source = PushSource("patient")
+    source.write(np.zeros(5 * 16_000, np.float32))
+    source.end()
+    url = f"ws://127.0.0.1:{strict.port}/"
+    ended = asyncio.run(StreamClient(url, source, on_message=lambda _: None, token=GOOD).run())
+    assert (ended["audio_s"], ended["reason"], ended["cut"]) == (5.0, "stopped", False)
 
 
 def test_full_is_said_within_a_tenth_of_a_second(strict: Serving) -> None:
@@ -278,7 +313,7 @@ def test_tls_with_a_certificate_of_ones_own(diart: Diart, recordings: list[Recor
     subprocess.run([*made, *names], check=True, capture_output=True)
     secure = Serving(GatewayConfig(settings=EXACT, cert=str(cert), key=str(key)), TONE_MODELS)
     secure.scheme, secure.trusted = "https", ssl.create_default_context(cafile=cert)
-    with secure as server:
+    with secure as server, socket.create_connection(("127.0.0.1", server.port), WAIT_S / 2) as silent:
         done = diart("client", recordings[0].path, "--port", str(server.port), "--ca", cert, "--fast", "-q")
         assert (done.code, done.complaints) == (0, [])
         trusting = ssl.create_default_context(cafile=cert)
@@ -287,6 +322,7 @@ def test_tls_with_a_certificate_of_ones_own(diart: Diart, recordings: list[Recor
         untrusting = diart("client", recordings[0].path, "--port", str(server.port), "--tls", "--fast", "-q")
         assert (untrusting.code, len(untrusting.complaints)) == (1, 1)
         assert "certificate" in untrusting.err
+        assert silent.recv(1) == b""  # who does not even begin with TLS is not waited for
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.served import Player, play_all
 from benchmarks.serving_outage import Proxy
@@ -63,6 +64,11 @@ def test_a_broken_network_and_others_beside_it(
         assert process.stderr is not None
         process.stdout.readline()
         proxy.cut()
+        with socket.create_server(("127.0.0.1", proxy.port)) as apology:  # as of a proxy whose server is gone
+            wire, _ = apology.accept()
+            wire.recv(1 << 16)
+            wire.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            wire.close()
         asyncio.run(play_all(players))  # longer than what is left of the recording
         proxy.mend()
         assert process.wait(WAIT_S) == 0
@@ -95,6 +101,20 @@ def test_a_microphone(
     assert early.code == 0
     assert aligned(load_rttm(tmp_path / "e")["talk2"], heard) < 5
     assert (said[-1]["kind"], said[-1]["segments"]) == ("summary", len(heard))
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "hint"),
+    [('host = "0.0.0.0"', [], "insecure = true"), ("", ["--token", "x"], "--token has no effect beside --topology")],
+)
+def test_a_topology_is_not_served_openly_by_mistake(
+    diart: Diart, short_path: Path, table: str, options: list[str], hint: str
+) -> None:
+    file = short_path / "pipeline.toml"
+    file.write_text(TOPOLOGY.format(folder=short_path / "run", port=1).replace("port = 1", f"port = 1\n{table}"))
+    done = diart("serve", "--topology", file, *options)
+    assert (done.code, len(done.complaints)) == (2, 1)
+    assert hint in done.err
 
 
 @contextmanager

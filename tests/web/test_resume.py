@@ -183,6 +183,10 @@ def test_a_killed_gateway_is_resumed_from_what_clients_hold(server: Serving, rec
         assert 6 * RATE < client.come_back() <= 7 * RATE
         said.append(client.finish(name))
     assert said == [each.rttm for each in recordings] + [recordings[0].rttm]
+    lengths = [len(each.samples) / RATE for each in [*recordings, recordings[0]]]
+    assert (
+        server.metrics()["diart_mp_audio_seconds_total"] < sum(lengths) - 4 * 5
+    )  # not again what the killed one counted
 
 
 def test_a_killed_gateway_is_resumed_at_another_rate(server: Serving, recordings: list[Recording]) -> None:

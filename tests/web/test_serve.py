@@ -1,5 +1,6 @@
 """Clients of a gateway with real sockets and stages: each gets the turns that a run of its file gives."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tests.cli.command import Diart
 from tests.cli.conftest import diart as diart
 
 from .conftest import Recording
-from .rig import Client, Serving
+from .rig import WAIT_S, Client, Serving, serving
+from .test_resume import stopped
 
 
 def stream(server: Serving, recording: Recording, *, block: int = 4001) -> Client:
@@ -132,21 +134,37 @@ def test_metrics_agree_with_what_clients_saw(server: Serving, recordings: list[R
     assert grown("sessions_started_total") == 3
     assert grown('sessions_ended_total{reason="ended"}') == 3
 
+    def told(session: str) -> list[str]:
+        return [event["what"] for event in server.events if event["event"] == "session" and event["stream"] == session]
+
+    for client in clients:
+        session = client.of("started")[0]["session"]
+        server.until(lambda session=session: told(session) == ["begun", "ended"])  # type: ignore[misc]
+
 
 def test_a_gateway_that_ends_tells_its_clients_the_last_segments_and_why(
     diart: Diart, recordings: list[Recording]
 ) -> None:
-    from .rig import serving
-
     with serving() as server, server.client() as client:
         client.start()
         client.send(recordings[0].samples[: 16_000 * 9])
         while not client.of("segment"):
             client.hear("stats")
-        server.drain()
-        client.finish()
+        arguments = ("client", recordings[0].path, "--port", server.port, "--json")
+        with diart.started(*map(str, arguments)) as process:
+            server.until(lambda: server.metrics()["diart_mp_sessions"] == 2)
+            with stopped(server.pid("clustering")):
+                server.drain()
+                for _ in range(20):  # a second of audio at its pace, which comes after the end, for the most part
+                    client.send(recordings[0].samples[:800])
+                    threading.Event().wait(0.05)
+            client.finish()
+            assert process.wait(WAIT_S) == 1
+            assert process.stderr is not None
+            assert "the server has shut down" in process.stderr.read()
         ended = client.of("ended")[0]
-        assert (ended["reason"], ended["audio_s"], client.close_code) == ("closing", 9.0, 1001)
+        assert (ended["reason"], client.close_code, client.of("error")) == ("closing", 1001, [])
+        assert 9 <= ended["audio_s"] < 10
         assert client.of("segment")[-1]["final"]
 
 
