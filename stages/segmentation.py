@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from diart_mp.audio.sound import has_sound
 from diart_mp.errors import ModelError
 from diart_mp.messages import FieldValue, Plain
 from diart_mp.models.load import load_segmentation
@@ -18,7 +19,7 @@ _GLANCE = 64  # samples, in which there is sound wherever there is any, but for 
 
 
 class Segmentation(Stage):
-    """Adds ``segmentation`` (frames, local speakers), scores in [0, 1], and ``silent`` where all samples are zero."""
+    """Adds ``segmentation`` (frames, local speakers), scores in [0, 1], and ``silent`` where there is no sound (``audio.sound``)."""
 
     name = "segmentation"
     consumes = ("audio",)
@@ -56,5 +57,5 @@ class Segmentation(Stage):
 
 
 def _is_heard(waveform: NDArray[np.float32]) -> bool:
-    """Whether any sample is not zero. Looking at all of them costs ten times as much as at the last ones."""
-    return bool(waveform[-_GLANCE:].any() or waveform.any())
+    """Whether there is any sound. Looking at all samples costs ten times as much as at the last ones."""
+    return has_sound(waveform[-_GLANCE:]) or has_sound(waveform)

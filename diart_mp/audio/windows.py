@@ -43,10 +43,10 @@ class WindowPlan:
         self.samples = 0
         self.origin: int | None = settings.step - settings.duration if self._early else None
         self._next: int | None = self.origin
-        self.sound: int | None = None  # the first sample that is not zero
+        self.sound: int | None = None  # the first sample that is a sound
 
     def begin_at(self, position: int) -> None:
-        """The first sample that is not zero is at ``position``: with an early start a window ends one step later.
+        """The first sound (``audio.sound``) is at ``position``: with an early start a window ends one step later.
 
         It comes after all windows that end before that sample. To be told before ``advance`` counts that sample.
         """

@@ -68,7 +68,7 @@ class OnlineDiarization:
             segmentation: local scores in [0, 1], shape (frames, local speakers).
             embeddings: shape (local speakers, dimension); rows of inactive speakers may be NaN.
             prepend: begin the very first region with the window instead of ``latency`` before its end, as diart does.
-            silent: all samples of the window are zero. With an early start nothing begins before there is a sound.
+            silent: the window has no sound at all. With an early start nothing begins before there is a sound.
 
         Raises:
             ValueError: NaN or infinite scores, shapes that do not fit, a window out of order. Nothing has been

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from diart_mp.audio.file import FileSource, check
 from diart_mp.audio.resample import resample_windows
+from diart_mp.audio.sound import first_sound, has_sound
 from diart_mp.audio.windows import WindowPlan
 from diart_mp.blocks.embeddings import normalize_embeddings
 from diart_mp.blocks.weights import overlap_aware_weights
@@ -40,7 +41,7 @@ from diart_mp.runtime.stage import Chunk
 from diart_mp.topology import StageConfig
 from diart_mp.transport.ring import RingReader
 
-_VERSION = 1
+_VERSION = 2
 _BATCH = 32  # windows per call of a model
 _ROLES = ("segmentation", "embedding")
 
@@ -171,7 +172,7 @@ class FeatureCache:
             starts += first
             heard = resample_windows(waveforms, settings.rate, segmentation.sample_rate)
             scores.append(np.asarray(segmentation(heard), np.float32))
-            silent += [not waveform.any() for waveform in waveforms]
+            silent += [not has_sound(waveform) for waveform in waveforms]
             if isinstance(embedding, SplitEmbeddingModel):
                 trunks.append(embedding.trunk(resample_windows(waveforms, settings.rate, embedding.sample_rate)))
         if not starts:
@@ -249,8 +250,9 @@ def batches(
                 ended = True
                 plan.finish()
             else:
-                if plan.sound is None and block.any():
-                    plan.begin_at(plan.samples + int(np.flatnonzero(block)[0]))
+                first = first_sound(block) if plan.sound is None else None
+                if first is not None:
+                    plan.begin_at(plan.samples + first)
                 kept = np.concatenate([kept, block])
                 plan.advance(len(block))
             while (window := plan.take()) is not None:

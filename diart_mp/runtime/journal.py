@@ -25,7 +25,7 @@ class Position:
     """Where a stream was: its newest checkpoint, where its windows are, the audio ring, and the clock of a live source.
 
     ``window`` is the first sample of the chunk after the checkpoint, None before there is one; ``clock`` is the
-    monotonic time (s) at which sample ``samples`` was captured. ``sound``: the first sample that is not zero.
+    monotonic time (s) at which sample ``samples`` was captured. ``sound``: the first sample that is a sound.
     """
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

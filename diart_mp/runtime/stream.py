@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diart_mp.audio.sound import first_sound
 from diart_mp.audio.source import Source
 from diart_mp.audio.windows import Window, WindowPlan
 from diart_mp.config import Settings
@@ -271,8 +272,9 @@ class OwnedStream:
             self.report("note", stream=self.name, text=text)
 
     def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
-        if self._plan.sound is None and block.any():
-            self._plan.begin_at(self._plan.samples + int(np.flatnonzero(block)[0]))
+        first = first_sound(block) if self._plan.sound is None else None
+        if first is not None:
+            self._plan.begin_at(self._plan.samples + first)
 
     def _add(self, window: Window) -> Sent:
         """Enter a window into the account; the silence that it needs at the stream's end goes into the ring."""

@@ -180,6 +180,19 @@ def test_an_early_start_after_silence_goes_on_as_it_began(
     assert files(tmp_path) == files(tmp_path / "undisturbed")
 
 
+def test_an_early_start_takes_ripples_for_silence(tmp_path: Path) -> None:
+    """What resampling spreads ahead of the first sound moves no window."""
+    starts = []
+    for number, ripple in enumerate((0.0, 1e-6)):
+        folder, pipeline = tmp_path / str(number), Pipeline()
+        folder.mkdir()
+        heard = np.concatenate([np.full(1000, ripple), samples(1500) / 32768])
+        soundfile.write(folder / "talk.wav", heard, RATE, subtype="FLOAT")
+        drive(open_stream(folder, FileSource(folder / "talk.wav"), settings=EARLY), pipeline)
+        starts.append([start for start, _ in pipeline.windows])
+    assert starts[0] == starts[1]
+
+
 def answer(stream: OwnedStream, pipeline: Pipeline, messages: list[Message]) -> None:
     for message in messages:
         for result in pipeline.take(message):
