@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from tests.hosts.slow_link import SlowLink
+
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20)
@@ -20,6 +22,8 @@ class Network:
         self.names = names
         self.addresses = {name: f"10.77.{os.getpid() % 200}.{number + 1}" for number, name in enumerate(names)}
         self._prefix = f"dm{os.getpid()}"
+        self._slow: dict[frozenset[str], SlowLink] = {}  # by the hosts at its ends
+        self._stack = ExitStack()
 
     def on(self, name: str) -> tuple[str, ...]:
         """What to write before a command so that it runs on host ``name``."""
@@ -29,17 +33,42 @@ class Network:
         """Take host ``name`` off the network: packets are lost, nobody is told."""
         for other in self.names:
             if other != name:
-                _ip("-n", self._prefix + name, "link", "set", f"to{other}", "down")
+                _ip("-n", self._prefix + name, "link", "set", self._device(name, other), "down")
 
     def heal(self, name: str) -> None:
         """Undo ``cut``."""
         for other in self.names:
             if other != name:
-                _ip("-n", self._prefix + name, "link", "set", f"to{other}", "up")
+                _ip("-n", self._prefix + name, "link", "set", self._device(name, other), "up")
                 self._route(name, other)
+
+    def worsen(self, name: str, *, delay_s: float, loss: float) -> None:
+        """From now on packets from and to host ``name`` take ``delay_s`` longer, and of as many as ``loss`` says nothing arrives."""
+        for other in self.names:
+            if other != name:
+                ends = {
+                    here: f"s{os.getpid() % 100_000}{here}{there}" for here, there in ((name, other), (other, name))
+                }
+                link = SlowLink((ends[name], ends[other]), delay_s=delay_s, loss=loss)
+                self._slow[frozenset((name, other))] = self._stack.enter_context(link)
+                for here, there in ((name, other), (other, name)):
+                    made = self._prefix + here
+                    _ip("link", "set", ends[here], "netns", made, "name", self._device(here, there))
+                    _ip("-n", made, "link", "set", self._device(here, there), "up")
+                for here, there in ((name, other), (other, name)):
+                    self._route(here, there)
+
+    def lost(self) -> int:
+        """Packets that slow links have lost."""
+        return sum(link.lost for link in self._slow.values())
+
+    def _device(self, here: str, there: str) -> str:
+        """What leads from one host to another."""
+        return f"slow{there}" if frozenset((here, there)) in self._slow else f"to{there}"
 
     def open(self, stack: ExitStack) -> None:
         """Make the hosts and their links."""
+        stack.callback(self._stack.close)
         for name in self.names:
             _ip("netns", "add", self._prefix + name)
             stack.callback(_ip, "netns", "del", self._prefix + name)
@@ -56,7 +85,17 @@ class Network:
 
     def _route(self, here: str, there: str) -> None:
         addresses = f"{self.addresses[there]}/32", self.addresses[here]
-        _ip("-n", self._prefix + here, "route", "replace", addresses[0], "dev", f"to{there}", "src", addresses[1])
+        _ip(
+            "-n",
+            self._prefix + here,
+            "route",
+            "replace",
+            addresses[0],
+            "dev",
+            self._device(here, there),
+            "src",
+            addresses[1],
+        )
 
 
 @contextmanager

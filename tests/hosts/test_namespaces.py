@@ -1,4 +1,6 @@
-"""Three hosts with CURVE on all links: A has capture and clustering, B two replicas of segmentation, C embedding."""
+"""Three hosts with CURVE on all links: A has capture and clustering, B, behind a link that loses packets, two replicas of segmentation,
+C embedding.
+"""
 
 import json
 import subprocess
@@ -11,6 +13,7 @@ from tests.fakes import conversation
 from tests.hosts.namespaces import network
 from tests.hosts.rig import started, write_plan
 
+TUN = Path("/dev/net/tun")
 PLACES = {"segmentation": ["B", "B"], "embedding": ["C"]}
 
 
@@ -34,6 +37,9 @@ def test_three_hosts_say_the_same_while_a_link_is_cut_and_a_host_dies(diart: Dia
         ):
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(8)]
+            if TUN.exists():
+                hosts.worsen("B", delay_s=0.005, loss=0.01)
+            lines += [process.stdout.readline() for _ in range(8)]
             hosts.cut("B")
             time.sleep(1.0)  # so long is the fault
             hosts.heal("B")
@@ -43,6 +49,7 @@ def test_three_hosts_say_the_same_while_a_link_is_cut_and_a_host_dies(diart: Dia
             with started(diart, plan, *replicas, prefix=hosts.on("B")):
                 lines += process.stdout.readlines()
                 assert process.wait(60) == 0
+        assert hosts.lost() > 0 or not TUN.exists()
         assert (tmp_path / "out" / "talk.rttm").read_bytes() == (tmp_path / "local" / "talk.rttm").read_bytes()
         seqs = [json.loads(line).get("seq") for line in lines if b'"seq"' in line]
         assert seqs == list(range(len(seqs)))

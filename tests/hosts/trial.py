@@ -1,8 +1,9 @@
-"""Three hosts, with everything that can happen to them: ``python -m tests.hosts.trial RECORDING``. For root; about five minutes.
+"""Three hosts, with everything that can happen to them: ``python -m tests.hosts.trial RECORDING [PART...]``. For root; about six minutes.
 
 A has capture and clustering, B two replicas of segmentation, C embedding; CURVE on all links; the built-in models. A recording is
-diarized while a link is cut for 10 s, a replica, all of B and then C are killed and started again; then four live streams, undisturbed
-and with B cut for 10 s.
+diarized while a link is cut for 10 s, a replica, all of B and then C are killed and started again; then four live streams, undisturbed,
+and one with B cut for 10 s; all that once more with B behind a link that takes 50 ms either way and loses 1 % of the packets. PART...: only
+what has such a name.
 """
 
 import json
@@ -21,6 +22,8 @@ from tests.hosts.namespaces import Network, network
 from tests.hosts.rig import started, write_plan
 
 BUILTIN = {"segmentation": "builtin", "embedding": "builtin", "clustering": ""}
+_DELAY_S, _LOSS = 0.05, 0.01  # of a slow link, in either direction
+_CAUGHT_UP_MS = 2000.0
 PLACES: dict[str, Sequence[str]] = {"segmentation": ["B", "B"], "embedding": ["C"]}
 
 
@@ -98,11 +101,12 @@ class Trial:
         ) as run:
             assert run.stdout is not None
             events: list[dict[str, Any]] = []
+            healed_at = 0.0
             for line in run.stdout:
-                events.append(json.loads(line))
+                events.append({**json.loads(line), "at": time.monotonic()})
                 if disturb is not None and sum(each["event"] == "result" for each in events) == 20 * streams:
                     disturb()
-                    disturb = None
+                    disturb, healed_at = None, time.monotonic()
         same = [path.read_bytes().splitlines() for path in sorted(output.glob("*.rttm"))]
         wanted = [line.replace(self.audio.stem.encode(), b"X") for line in self.expected.splitlines()]
         equal = sum(
@@ -119,7 +123,20 @@ class Trial:
         tell(
             f"{what}: {len(of['result'])} results, {equal} of {streams} as the recording, gaps {gaps:.1f} s, {skipped} windows skipped, "
             f"{len(of['failed']) + len(of['error'])} failures, latency ms median {lags[len(lags) // 2]:.0f}, largest {lags[-1]:.0f}"
+            + (caught_up(of["result"], healed_at) if healed_at else "")
         )
+
+
+def caught_up(results: Sequence[Any], healed_at: float) -> str:
+    """How fast a live stream caught up after its link was healed: until its results were at most 2 s old."""
+    late = [each for each in results if each["at"] > healed_at]
+    over = next((number for number, each in enumerate(late) if each["update"]["latency_ms"] < _CAUGHT_UP_MS), 0)
+    if not over:
+        return ", had not to catch up" if late else ", nothing came after that"
+    first, last = late[0], late[over]
+    audio_s = (last["update"]["end"] - first["update"]["end"]) / last["rate"]
+    took = f"{last['at'] - healed_at:.1f} s after its link was healed"
+    return f", caught up {took}, from the first result on at {audio_s / (last['at'] - first['at'] + 1e-9):.1f} times real time"
 
 
 def tell(text: str) -> None:
@@ -128,20 +145,34 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-def main(audio: Path) -> None:
-    """All of it."""
+def main(audio: Path, parts: Sequence[str]) -> None:
+    """All of it, or what has one of the names ``parts``."""
     with tempfile.TemporaryDirectory(prefix="nt-") as name, network("A", "B", "C") as hosts:
         trial = Trial(hosts, Path(name), audio)
+        disturbances: dict[str, Callable[[], None] | None] = {
+            "quiet": None,
+            "cut of B 10 s": lambda: trial.cut("B", 10),
+            "cut of C 4 s": lambda: trial.cut("C", 4),
+            "kill of a replica": lambda: trial.kill("segmentation/1"),
+            "kill of B": lambda: trial.kill("segmentation/0", "segmentation/1"),
+            "kill of C": lambda: trial.kill("embedding"),
+        }
+        live: dict[str, tuple[int, Callable[[], None] | None]] = {
+            "live": (4, None),
+            "live with a cut of B 10 s": (1, lambda: trial.cut("B", 10)),
+        }
         with trial.stack:
-            trial.record("quiet")
-            trial.record("cut of B 10 s", lambda: trial.cut("B", 10))
-            trial.record("cut of C 4 s", lambda: trial.cut("C", 4))
-            trial.record("kill of a replica", lambda: trial.kill("segmentation/1"))
-            trial.record("kill of B", lambda: trial.kill("segmentation/0", "segmentation/1"))
-            trial.record("kill of C", lambda: trial.kill("embedding"))
-            trial.live("live", 4)
-            trial.live("live with a cut of B 10 s", 1, lambda: trial.cut("B", 10))
+            for suffix in ("", ", slow"):
+                if suffix:
+                    hosts.worsen("B", delay_s=_DELAY_S, loss=_LOSS)
+                for what, disturb in disturbances.items():
+                    if not parts or what + suffix in parts:
+                        trial.record(what + suffix, disturb)
+                for what, (streams, disturb) in live.items():
+                    if not parts or what + suffix in parts:
+                        trial.live(what + suffix, streams, disturb)
+            tell(f"packets lost by the slow link: {hosts.lost()}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])
