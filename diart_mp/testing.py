@@ -7,6 +7,7 @@ Runs in tests, and with ``diart-mp`` not at all.
 """
 
 import contextlib
+import copy
 import multiprocessing
 import os
 import tempfile
@@ -28,12 +29,17 @@ from diart_mp.transport.ring import RingReader
 
 _FRAMES, _SPEAKERS, _DIMENSION = 293, 3, 16  # of the fields of made-up chunks
 _SEED = 1
+_SILENT_EVERY = 4  # so many chunks, of which the last one holds nothing at all
 
 Answers = Sequence[Mapping[str, FieldValue]]
 
 
 def chunks(*, count: int = 12, stream: str = "stream", settings: Settings | None = None) -> list[Message]:
-    """Made-up chunks of one stream with all fields of the usual chain: noise as audio, scores, embeddings, turns."""
+    """Made-up chunks of one stream with all fields of the usual chain: noise as audio, scores, embeddings, turns.
+
+    As in a run, some are silent (no turns, embeddings of NaN), the first one has the stream's ``name``, and with ``start = "early"``
+    of the settings windows begin before the stream.
+    """
     settings = settings or Settings()
     generator = np.random.default_rng(_SEED)
     return [_chunk(seq, stream, settings, generator) for seq in range(count)]
@@ -73,16 +79,23 @@ def check_stage(
 
 
 def _chunk(seq: int, stream: str, settings: Settings, generator: np.random.Generator) -> Message:
+    origin = settings.step - settings.duration if settings.start == "early" else 0
     region = [seq * settings.step, (seq + 1) * settings.step]
+    silent = seq % _SILENT_EVERY == _SILENT_EVERY - 1
+    loud = np.float32(0 if silent else 1)
+    embeddings = generator.normal(size=(_SPEAKERS, _DIMENSION)).astype(np.float32)
     fields: dict[str, FieldValue] = {
         "settings": Plain(settings.to_map()),
-        "audio": generator.normal(0, 0.1, settings.duration).astype(np.float32),
-        "segmentation": generator.random((_FRAMES, _SPEAKERS), np.float32),
-        "embeddings": generator.normal(size=(_SPEAKERS, _DIMENSION)).astype(np.float32),
-        "labels": np.arange(_SPEAKERS, dtype=np.int32),
-        "turns": Plain({"region": region, "turns": [[*region, "speaker0"]]}),
+        "audio": loud * generator.normal(0, 0.1, settings.duration).astype(np.float32),
+        "segmentation": loud * generator.random((_FRAMES, _SPEAKERS), np.float32),
+        "embeddings": np.full_like(embeddings, np.nan) if silent else embeddings,
+        "labels": np.full(_SPEAKERS, -1, np.int32) if silent else np.arange(_SPEAKERS, dtype=np.int32),
+        "turns": Plain({"region": region, "turns": [] if silent else [[*region, "speaker0"]]}),
     }
-    return Message(kind="chunk", stream=stream, seq=seq, start=seq * settings.step, rate=settings.rate, fields=fields)
+    fields |= {"silent": Plain(value=True)} if silent else {}
+    fields |= {"name": Plain(stream)} if seq == 0 else {}
+    start = origin + seq * settings.step
+    return Message(kind="chunk", stream=stream, seq=seq, start=start, origin=origin, rate=settings.rate, fields=fields)
 
 
 class _Examination:
@@ -91,29 +104,31 @@ class _Examination:
     def __init__(self, there: Connection, config: StageConfig) -> None:
         self._there, self._name = there, config.implementation
         self._config = config
+        self.now = ""  # what the stage does
         self.stage = self._make()
 
     def doing(self, text: str) -> None:
-        self._there.send(("doing", text))
+        self.now = text
+        self._there.send(("doing", f"it {text}"))
 
     def found(self, problem: str) -> None:
         self._there.send(("problem", f"{self._name} {problem}"))
 
     def answers(self, stage: Stage, messages: Sequence[Message], when: str) -> Answers | None:
         """What the stage says, checked for all that one call can show; None where there is nothing to go on with."""
-        self.doing(f"it processed {when}")
-        before = [bytes(b"".join(map(bytes, encode(message)[1:]))) for message in messages]
+        self.doing(f"processed {when}")
         rings = RingReader()
-        writable = [_writable(message) for message in messages]
-        given = [Chunk(message, rings) for message in writable]
+        own = [_own_copy(message) for message in messages]
         try:
-            answers = list(stage.process(given))
+            answers = list(stage.process([Chunk(message, rings) for message in own]))
         except Exception as error:  # noqa: BLE001  # somebody else's code, and finding this out is what we are for
             self.found(f"raises on {when}: {type(error).__name__}: {' '.join(str(error).split())}")
             return None
-        after = [bytes(b"".join(map(bytes, encode(message)[1:]))) for message in writable]
-        if before != after:
-            self.found(f"changes the arrays of its chunks ({when}); copy what is to be changed")
+        for message, used in zip(messages, own, strict=True):
+            changed = [name for name in message.fields if not _same(message, _only(message, name), _only(used, name))]
+            if changed:
+                self.found(f"changes {', '.join(changed)} of its chunks ({when}); copy what is to be changed")
+                break
         if len(answers) != len(messages):
             self.found(f"gave {len(answers)} answers to {len(messages)} chunks ({when}); each chunk gets exactly one")
             return None
@@ -133,8 +148,12 @@ class _Examination:
             self.found(f"gives {', '.join(wrong)}, which its 'produces' does not name (chunk {message.seq})")
         for name, value in answer.items():
             old = message.fields.get(name)
-            if isinstance(value, np.ndarray) and isinstance(old, np.ndarray) and value.ndim != old.ndim:
+            if not (isinstance(value, np.ndarray) and isinstance(old, np.ndarray)):
+                continue
+            if value.ndim != old.ndim:
                 self.found(f"gives {name} of shape {value.shape} in place of {old.shape} (chunk {message.seq})")
+            if np.isfinite(old).all() and not np.isfinite(value).all():
+                self.found(f"gives {name} with numbers that are not finite (chunk {message.seq})")
         return True
 
     def _make(self) -> Stage:
@@ -151,17 +170,22 @@ class _Examination:
 def _examine(there: Connection, config: StageConfig, messages: list[Message]) -> None:
     """The process of the stage under test."""
     with _output() as printed:
+        children = _children()
+        examination = None
         try:
             examination = _Examination(there, config)
-            children = _children()
             if isinstance(examination.stage, KeyedStage):
                 _examine_keyed(examination, examination.stage, messages)
             else:
                 _examine_stateless(examination, messages)
             if _children() - children:
-                examination.found("starts processes while it works; a killed stage would leave them behind")
+                examination.found("starts processes, which a killed stage would leave behind")
         except DiartMpError as error:
             there.send(("problem", f"{config.implementation} cannot be used: {error}"))
+        except Exception as error:  # noqa: BLE001  # somebody else's code: what process() raises is told by itself
+            where = "is loaded" if examination is None else examination.now
+            text = " ".join(str(error).split())
+            there.send(("problem", f"{config.implementation} raises while it {where}: {type(error).__name__}: {text}"))
         said = printed()
     if said:
         there.send(("problem", f"{config.implementation} prints to standard output: {said[:80]!r}"))
@@ -187,24 +211,94 @@ def _examine_stateless(examination: _Examination, messages: Sequence[Message]) -
 
 
 def _examine_keyed(examination: _Examination, stage: KeyedStage, messages: Sequence[Message]) -> None:
-    """Checkpoint and restore, here and in another process, after every chunk: equals no restore."""
-    stage.restore(messages[0].stream, None)
-    expected, checkpoints = [], []
-    for message in messages:
-        answers = examination.answers(stage, [message], f"chunk {message.seq}")
-        if answers is None:
-            return
-        expected.append(answers[0])
-        checkpoints.append(stage.checkpoint(message.stream))
-    for place, checkpoint in enumerate(checkpoints[:-1]):
+    """Streams do not mix; checkpoint and restore, here and in another process, after every chunk, equals no restore, to the end."""
+    whole = _whole(examination, stage, messages)
+    if whole is None:
+        return
+    expected, checkpoints = whole
+    last = _end_of(examination, stage, messages)
+    for place, checkpoint in enumerate(checkpoints):
         for other in (stage, examination.another()):
-            other.restore(messages[0].stream, checkpoint)
+            _restore(examination, other, messages[place].stream, checkpoint, f"chunk {place}")
             for later in range(place + 1, len(messages)):
                 answers = examination.answers(other, [messages[later]], f"chunk {later} after a restore")
                 if answers is None or not _same(messages[later], answers[0], expected[later]):
                     examination.found(f"says something else of chunk {later} after a restore to chunk {place}")
                     return
-    stage.forget(messages[0].stream)
+            if not _same(messages[-1], _end_of(examination, other, messages), last):
+                examination.found(f"says something else at the end of a stream after a restore to chunk {place}")
+                return
+    _examine_two_streams(examination, stage, messages)
+
+
+def _whole(
+    examination: _Examination, stage: KeyedStage, messages: Sequence[Message]
+) -> tuple[list[Mapping[str, FieldValue]], list[bytes]] | None:
+    """What the stage says of a whole stream, and its checkpoints; None where there is nothing to go on with."""
+    expected, checkpoints = list[Mapping[str, FieldValue]](), list[bytes]()
+    _restore(examination, stage, messages[0].stream, None, "the beginning")
+    for message in messages:
+        answers = examination.answers(stage, [message], f"chunk {message.seq}")
+        if answers is None:
+            return None
+        expected.append(answers[0])
+        examination.doing(f"was asked for a checkpoint after chunk {message.seq}")
+        checkpoint = stage.checkpoint(message.stream)
+        if not isinstance(checkpoint, bytes):
+            examination.found(f"gives a checkpoint that is a {type(checkpoint).__name__}, not bytes")
+            return None
+        checkpoints.append(checkpoint)
+    return expected, checkpoints
+
+
+def _examine_two_streams(examination: _Examination, stage: KeyedStage, messages: Sequence[Message]) -> None:
+    """Two streams in turn, one of them backwards, get what each gets alone."""
+    moved = [
+        replace(each, stream=f"{each.stream}-2", fields=_of(messages, place)) for place, each in enumerate(messages)
+    ]
+    alone = [_whole(examination, stage, each) for each in (messages, moved)]
+    if alone[0] is None or alone[1] is None:
+        return
+    for each in (messages, moved):
+        _restore(examination, stage, each[0].stream, None, "the beginning")
+    for place, pair in enumerate(zip(messages, moved, strict=True)):
+        for message, (expected, _) in zip(pair, (alone[0], alone[1]), strict=True):
+            answers = examination.answers(stage, [message], f"chunk {place} of two streams")
+            if answers is None or not _same(message, answers[0], expected[place]):
+                examination.found(
+                    f"mixes up streams: of chunk {place} it says something else where there are two of them"
+                )
+                return
+    for each in (messages, moved):
+        stage.forget(each[0].stream)
+
+
+def _of(messages: Sequence[Message], place: int) -> Mapping[str, FieldValue]:
+    """Fields for another stream: those of the chunk as far from the end, in which the name stays where it belongs."""
+    fields = {name: value for name, value in messages[-1 - place].fields.items() if name != "name"}
+    return fields | ({"name": messages[0].fields["name"]} if place == 0 and messages[0].fields.get("name") else {})
+
+
+def _restore(examination: _Examination, stage: KeyedStage, stream: str, checkpoint: bytes | None, where: str) -> None:
+    examination.doing(f"was restored to {where}")
+    stage.restore(stream, checkpoint)
+
+
+def _end_of(examination: _Examination, stage: KeyedStage, messages: Sequence[Message]) -> Mapping[str, FieldValue]:
+    """The last word of a stage on a stream, which it forgets then."""
+    last = messages[-1]
+    end = replace(
+        last,
+        kind="end",
+        seq=last.seq + 1,
+        start=last.start + Settings.from_map(last.plain("settings")).duration,
+        fields={"settings": last.fields["settings"]},
+    )
+    examination.doing("was told that the stream is over")
+    said = stage.finish(Chunk(end, RingReader()))
+    check_fields(end, said)
+    stage.forget(last.stream)
+    return said
 
 
 def _same(message: Message, one: Mapping[str, FieldValue], other: Mapping[str, FieldValue]) -> bool:
@@ -213,9 +307,13 @@ def _same(message: Message, one: Mapping[str, FieldValue], other: Mapping[str, F
     return [bytes(frame) for frame in first] == [bytes(frame) for frame in second]
 
 
-def _writable(message: Message) -> Message:
-    fields = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in message.fields.items()}
-    return replace(message, fields=fields)
+def _only(message: Message, name: str) -> Mapping[str, FieldValue]:
+    return {name: message.fields[name]}
+
+
+def _own_copy(message: Message) -> Message:
+    """A chunk that a stage may spoil: in a run its arrays are read-only, and nobody looks at its plain values."""
+    return replace(message, fields=copy.deepcopy(dict(message.fields)))
 
 
 def _children() -> set[str]:

@@ -23,11 +23,11 @@ _TASKS = Path("/proc/self/task")
 
 
 class Habits:
-    """Watches the process that it is made in from then on."""
+    """Watches the process that it is made in from then on; finds processes that the stage has started before, too."""
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
-        self._children = _children()
+    def __init__(self, stage: str, older: Iterable[str] = ()) -> None:
+        """``older``: ids of processes that are nobody's fault; a stage process has none that its stage has not started."""
+        self._stage, self._older = stage, frozenset(older)
         self._looks, self._looked_at = 0, time.monotonic()
         self._told = set[str]()
         self._output = _Listening(sys.stdout)
@@ -50,8 +50,8 @@ class Habits:
         if self._looks >= _AT_ONCE and time.monotonic() - self._looked_at < _EVERY_S:
             return
         self._looks, self._looked_at = self._looks + 1, time.monotonic()
-        if _children() - self._children:
-            yield f"{self._stage} starts processes while it works; a killed stage leaves them behind"
+        if children() - self._older:
+            yield f"{self._stage} starts processes; a killed stage leaves them behind"
 
 
 def check_shapes(message: Message, fields: Mapping[str, FieldValue]) -> None:
@@ -79,7 +79,7 @@ class _Listening:
         return getattr(self.stream, name)
 
 
-def _children() -> set[str]:
+def children() -> set[str]:
     """Process ids of the children of this process; none where the system does not tell."""
     found = set[str]()
     for task in os.listdir(_TASKS) if _TASKS.exists() else ():

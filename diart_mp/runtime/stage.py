@@ -3,6 +3,7 @@
 Knows nothing of sockets, replay or processes: ``runtime.loop`` calls a stage and does all that.
 """
 
+import copy
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -89,8 +90,8 @@ class Chunk:
         return name in self._message.fields
 
     def value(self, name: str) -> Any:
-        """Field ``name`` as a plain value; ProtocolError if there is none."""
-        return self._message.plain(name)
+        """Field ``name`` as a plain value, a copy; ProtocolError if there is none."""
+        return copy.deepcopy(self._message.plain(name))
 
 
 def windows_at(chunks: Sequence[Chunk], rate: int) -> NDArray[np.float32]:

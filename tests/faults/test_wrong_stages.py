@@ -18,7 +18,7 @@ COSTLY = {
 }
 HARMLESS = {
     "Prints": "prints prints to standard output ('here I am'); it goes to the log of the stage",
-    "Forks": "forks starts processes while it works; a killed stage leaves them behind",
+    "Forks": "forks starts processes; a killed stage leaves them behind",
 }
 
 
@@ -27,6 +27,7 @@ def test_each_is_named_in_one_line_and_costs_its_chunk_alone(tmp_path: Path) -> 
     conversation(audio, seconds=10.0, seed=3)
     kinds = [*COSTLY, *HARMLESS]
     insert = [f"{kind.lower()}=tests.wrong_stages:Once@segmentation" for kind in kinds]
+    insert.append("early=tests.wrong_stages:ForksAtOnce@segmentation")
     options = [
         text for at, kind in enumerate(kinds) for text in (f"{kind.lower()}.kind={kind}", f"{kind.lower()}.at={at}")
     ]
@@ -38,7 +39,8 @@ def test_each_is_named_in_one_line_and_costs_its_chunk_alone(tmp_path: Path) -> 
         assert says in line, kind
         assert "\n" not in line
     notes = [event["text"] for event in done.events if event["event"] == "note"]
-    assert sorted(notes) == sorted(HARMLESS.values())
+    early = "early starts processes; a killed stage leaves them behind"
+    assert sorted(notes) == sorted([*HARMLESS.values(), early])
     assert done.shown == list(range(14))
     assert done.summary.restarts == 0
     assert b"SPEAKER" in done.files["hum.rttm"]

@@ -8,12 +8,12 @@ import pytest
 
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
-from diart_mp.runtime.habits import Habits, check_shapes
+from diart_mp.runtime.habits import Habits, check_shapes, children
 
 
 def test_what_is_printed_is_told_once_and_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     before = sys.stdout
-    habits = Habits("loud")
+    habits = Habits("loud", children())
     assert habits.found() == []
     sys.stdout.write("first\nof many\n")
     sys.stdout.write("second\n")
@@ -26,15 +26,18 @@ def test_what_is_printed_is_told_once_and_passed_on(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "first\nof many\nsecond\n"
 
 
-def test_processes_are_told_once_but_for_those_of_before() -> None:
+def test_processes_are_told_once_also_those_of_before() -> None:
     with subprocess.Popen(["sleep", "60"]) as older:
-        habits = Habits("busy")
-        assert habits.found() == []
+        known = Habits("busy", children())
+        assert known.found() == []
         with subprocess.Popen(["sleep", "60"]) as newer:
-            says = ["busy starts processes while it works; a killed stage leaves them behind"]
-            assert habits.found() == says
-            assert habits.found() == []
+            says = ["busy starts processes; a killed stage leaves them behind"]
+            assert known.found() == says
+            assert known.found() == []
             newer.kill()
+        known.close()
+        habits = Habits("busy")  # as in a stage: who else should have started it?
+        assert habits.found() == says
         habits.close()
         older.kill()
 
