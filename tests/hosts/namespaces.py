@@ -58,6 +58,13 @@ class Network:
                 for here, there in ((name, other), (other, name)):
                     self._route(here, there)
 
+    def sent(self, name: str) -> int:
+        """Bytes that host ``name`` has sent to others so far, headers and all."""
+        command = [*self.on(name), "cat", "/proc/net/dev"]
+        lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()
+        counts = {line.split(":")[0].strip(): line.split(":")[1].split() for line in lines if ":" in line}
+        return sum(int(values[8]) for device, values in counts.items() if device.startswith(("to", "slow")))
+
     def lost(self) -> int:
         """Packets that slow links have lost."""
         return sum(link.lost for link in self._slow.values())

@@ -16,6 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from diart_mp.keys import new_key
 from tests.cli.command import COMMAND, ROOT, Diart
 from tests.hosts.namespaces import Network, network
@@ -92,6 +94,7 @@ class Trial:
         """The recording at live pace, several times at once."""
         output = self.folder / what.replace(" ", "-")
         command = [*self.hosts.on("A"), sys.executable, "-m", "tests.hosts.live", str(self.plan), str(output)]
+        sent = {host: self.hosts.sent(host) for host in "ABC"}
         with subprocess.Popen(
             [*command, *[str(self.audio)] * streams],
             cwd=ROOT,
@@ -117,12 +120,14 @@ class Trial:
             kind: [each for each in events if each["event"] == kind]
             for kind in ("result", "gap", "skipped", "failed", "error")
         }
+        seconds = soundfile.info(self.audio).duration * streams
+        rates = (f"{host} {(self.hosts.sent(host) - sent[host]) / seconds / 1000:.0f}" for host in "ABC")
         lags = sorted(each["update"]["latency_ms"] for each in of["result"])
         gaps = sum(each["seconds"] for each in of["gap"])
         skipped = sum(each["windows"] for each in of["skipped"])
         tell(
             f"{what}: {len(of['result'])} results, {equal} of {streams} as the recording, gaps {gaps:.1f} s, {skipped} windows skipped, "
-            f"{len(of['failed']) + len(of['error'])} failures, latency ms median {lags[len(lags) // 2]:.0f}, largest {lags[-1]:.0f}"
+            f"{len(of['failed']) + len(of['error'])} failures, kB sent per second of a stream {', '.join(rates)}, latency ms median {lags[len(lags) // 2]:.0f}, largest {lags[-1]:.0f}"
             + (caught_up(of["result"], healed_at) if healed_at else "")
         )
 
