@@ -59,7 +59,7 @@ def command(**values: Any) -> None:
     old = None if values["compare"] is None else _read(values["compare"])
     with tempfile.TemporaryDirectory(prefix="diart-mp-bench-") as folder:
         plan = _plan(values, Path(folder))
-        measured = _capacity(plan) if values["find_capacity"] else _measure(plan, values)
+        measured, first = _capacity(plan) if values["find_capacity"] else _measure(plan)
     report = {"bench": 1, **_circumstances(values, plan), **measured}
     if old is not None:
         from diart_mp.evaluation.bench_report import ratios
@@ -69,37 +69,44 @@ def command(**values: Any) -> None:
         click.echo(json.dumps(report))
     else:
         click.echo("\n".join([*describe(report), *describe_ratios(report)]))
+    if first is not None:
+        _write(first, measured["runs"][0], values)
 
 
-def _measure(plan: _Plan, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Medians over all runs, each run's own figures, and the files that were asked for."""
+def _measure(plan: _Plan) -> tuple[dict[str, Any], Any]:
+    """Medians over all runs, each run's own figures; and the first run itself, which is drawn."""
     from diart_mp.evaluation.bench import measure
     from diart_mp.evaluation.bench_report import figures, medians
 
-    runs = []
+    runs: list[dict[str, Any]] = []
+    first = None
     for index in range(plan.runs):
         measurement = measure(plan.load, plan.models, plan.settings, environment=plan.environment)
         runs.append(figures(measurement))
-        if index == 0:
-            _write(measurement, runs[0], values)
+        first = first or measurement
         if plan.runs > 1:
             rate = runs[-1]["throughput"]["chunks_per_s"]
             _say(f"run {index + 1} of {plan.runs}: {rate:.1f} chunks/s, p50 {runs[-1]['latency_ms']['p50']:.1f} ms")
-    return {**medians(runs), "runs": runs}
+    return {**medians(runs), "runs": runs}, first
 
 
 def _write(measurement: Any, figures: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    if values["trace"] is not None:
-        from diart_mp.evaluation.bench_trace import chrome_trace
+    """The files that were asked for; the figures have been said by then, whatever becomes of these."""
+    try:
+        if values["trace"] is not None:
+            from diart_mp.evaluation.bench_trace import chrome_trace
 
-        values["trace"].write_text(json.dumps(chrome_trace(measurement)))
-    if values["plot"] is not None:
-        from diart_mp.evaluation.bench_plot import plot
+            values["trace"].write_text(json.dumps(chrome_trace(measurement)))
+        if values["plot"] is not None:
+            from diart_mp.evaluation.bench_plot import plot
 
-        plot(measurement, figures, values["plot"])
+            plot(measurement, figures, values["plot"])
+    except OSError as error:
+        msg = f"cannot write {' and '.join(str(values[name]) for name in _OUTPUTS if values[name])}: {error.strerror}"
+        raise OutputError(msg) from error
 
 
-def _capacity(plan: _Plan) -> dict[str, Any]:
+def _capacity(plan: _Plan) -> tuple[dict[str, Any], None]:
     """The most live streams of which none is late: 99 % of all chunks answered within a step, and none left out."""
     from diart_mp.evaluation.bench import find_capacity, measure
     from diart_mp.evaluation.bench_report import figures, medians
@@ -119,7 +126,7 @@ def _capacity(plan: _Plan) -> dict[str, Any]:
         return good
 
     found = [{"streams": find_capacity(holds, most=_MOST_STREAMS)} for _ in range(plan.runs)]
-    return {"capacity": {**medians(found), "bound_ms": bound_ms, "probes": probes}, "runs": found}
+    return {"capacity": {**medians(found), "bound_ms": bound_ms, "probes": probes}, "runs": found}, None
 
 
 def _plan(values: Mapping[str, Any], folder: Path) -> _Plan:
@@ -194,10 +201,13 @@ def _check(values: Mapping[str, Any]) -> None:
         if path is not None and not path.absolute().parent.is_dir():
             msg = f"cannot write {path}: there is no folder {path.absolute().parent}; make it first"
             raise OutputError(msg)
+        if path is not None and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            msg = f"cannot write {path}: permission denied; name a file in a folder of your own"
+            raise OutputError(msg)
     if values["plot"] is not None:
-        from diart_mp.evaluation.bench_plot import check_matplotlib
+        from diart_mp.evaluation.bench_plot import check_plot
 
-        check_matplotlib()
+        check_plot(values["plot"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,13 +16,17 @@ _PARTS = {"transport": "tab:orange", "wait": "tab:gray", "compute": "tab:blue"}
 _LINES = {"p50": "-", "p95": "--", "p99": ":"}
 
 
-def check_matplotlib() -> None:
-    """Raise UsageError if there is nothing to draw with: said before a measurement rather than after it."""
+def check_plot(path: Path) -> None:
+    """Raise UsageError if there is nothing to draw ``path`` with: said before a measurement rather than after it."""
     try:
-        import matplotlib  # noqa: F401
+        from matplotlib.figure import Figure
     except ImportError as error:
         msg = f"--plot needs matplotlib, which cannot be imported ({error}); run: pip install matplotlib"
         raise UsageError(msg) from error
+    known, suffix = Figure().canvas.get_supported_filetypes(), path.suffix[1:].lower()
+    if suffix and suffix not in known:
+        msg = f"cannot draw {path}: .{suffix} is no format of pictures that matplotlib knows; use .png, .svg or .pdf"
+        raise UsageError(msg)
 
 
 def plot(measurement: Measurement, figures: Mapping[str, Any], path: Path) -> None:

@@ -107,9 +107,18 @@ def test_capacity_of_a_pipeline_that_is_too_slow(recording: Path, capsys: Any) -
     assert output.err.startswith("1 live streams: p99 ")
 
 
+def test_figures_are_said_before_files_that_cannot_be_written(capsys: Any) -> None:
+    short = ["--duration", "1", "--step", "0.25", "--seconds", "2"]
+    assert run(["bench", "--null", "--trace", "/dev/full", *short]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("throughput: 1 streams, 2.0 s of audio in ")
+    assert said.err.splitlines() == ["diart-mp: error: cannot write /dev/full: No space left on device"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected", "code"),
     [
+        (["--null", "--plot", "x.doc"], "cannot draw x.doc: .doc is no format", 2),
         (["--null", "--segmentation", "builtin"], "--null takes models of its own", 2),
         (["--find-capacity", "--streams", "2"], "--find-capacity makes many live runs", 2),
         (["a.wav", "b.wav", "--streams", "1"], "--streams 1 leaves out some of the 2 sources", 2),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from diart_mp.errors import UsageError
-from diart_mp.evaluation.bench_plot import check_matplotlib, plot
+from diart_mp.evaluation.bench_plot import check_plot, plot
 from diart_mp.evaluation.bench_report import figures
 from tests.evaluation.measurements import two_chunks
 
@@ -15,9 +15,9 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 def test_picture_shows_the_stages_and_the_percentiles(tmp_path: Path) -> None:
     import matplotlib as mpl
 
-    check_matplotlib()
     measurement = two_chunks()
     path = tmp_path / "bench.svg"
+    check_plot(path)
     with mpl.rc_context({"svg.fonttype": "none"}):
         plot(measurement, figures(measurement), path)
     text = path.read_text()
@@ -30,5 +30,7 @@ def test_png(tmp_path: Path) -> None:
     path = tmp_path / "bench.png"
     plot(measurement, figures(measurement), path)
     assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match=r"bench\.doc: \.doc is no format"):
+        check_plot(tmp_path / "bench.doc")
     with pytest.raises(UsageError, match=r"bench\.doc"):
         plot(measurement, figures(measurement), tmp_path / "bench.doc")
