@@ -5,7 +5,7 @@
 It is diart's own ``diart.stream`` but for the arguments: the built-in models (or an embedding of pyannote.audio from FILE) are handed
 to diart's SegmentationModel and EmbeddingModel, times are noted, and nothing is drawn. Writes "ready" as soon as the models
 are loaded and with --live waits for a line with the moment (monotonic s) at which playback begins; at the end
-one JSON object: when results came, and how late they were.
+one JSON object: how many results there were, how late they were, and how long all took from "ready" on.
 """
 
 import argparse
@@ -185,13 +185,16 @@ def main() -> None:
     inference.attach_hooks(clock.result)
     source.stream.on_next = clock.paced(source.stream.on_next)
     print("ready", flush=True)
+    ready = time.monotonic()
     if options.live:
         clock.begin = float(sys.stdin.readline())
     prediction = inference()
+    work_s = time.monotonic() - ready
     if options.rttm is not None:
         with options.rttm.open("w") as sink:
             prediction.write_rttm(sink)
-    print(json.dumps({"chunks": len(clock.results), "late_ms": clock.late_ms if options.live else []}), flush=True)
+    late = clock.late_ms if options.live else []
+    print(json.dumps({"chunks": len(clock.results), "late_ms": late, "work_s": work_s}), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,14 @@ Turns = list[tuple[float, float, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run of one side. ``first_s``: from its start to its first result. Live: ms from last sample to result."""
+    """One run of one side.
+
+    ``first_s``: from its start to its first result. ``work_s``: from when its models are loaded to its end. Live: ms from last
+    sample to result.
+    """
 
     wall_s: float = 0.0
+    work_s: float = 0.0
     first_s: float = 0.0
     cpu_s: float = 0.0
     memory_mb: float = 0.0
@@ -62,6 +67,7 @@ class Diart:
         seen = watch(self._command(task, "--rttm", rttm), lambda line: line.startswith("first"))
         return Run(
             wall_s=seen.wall_s,
+            work_s=json.loads(seen.lines[-1])["work_s"],
             first_s=seen.first_s,
             cpu_s=seen.cpu_s,
             memory_mb=seen.memory_mb,
@@ -108,6 +114,7 @@ class Ours:
         seen = watch(command, lambda line: line.startswith("{"))
         return Run(
             wall_s=seen.wall_s,
+            work_s=json.loads(seen.lines[-1])["wall_s"],  # the summary counts from "ready" on
             first_s=seen.first_s,
             cpu_s=seen.cpu_s,
             memory_mb=seen.memory_mb,

@@ -93,3 +93,21 @@ def test_a_command_is_watched_with_its_children() -> None:
     assert 0 < seen.first_s <= seen.wall_s
     with pytest.raises(subprocess.CalledProcessError):
         processes.watch([sys.executable, "-c", "exit(3)"])
+
+
+@pytest.mark.parametrize(
+    ("side", "last"),
+    [
+        (sides.Diart(), '{"chunks": 3, "late_ms": [], "work_s": 2.5}'),
+        (sides.Ours(), '{"kind": "summary", "wall_s": 2.5}'),
+    ],
+)
+def test_work_is_counted_from_when_the_models_are_loaded(
+    side: sides.Diart | sides.Ours, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = processes.Watched(wall_s=9.0, first_s=7.0, cpu_s=1.0, memory_mb=1.0, lines=["first\n", f"{last}\n"])
+    monkeypatch.setattr(sides, "watch", Mock(return_value=seen))
+    monkeypatch.setattr(sides, "diart_python", Mock(return_value=Path(sys.executable)))
+    monkeypatch.setattr(sides, "read_turns", Mock(return_value=[]))
+    run = side.file(sides.Task(recording=Path("a.wav")), tmp_path)
+    assert (run.wall_s, run.first_s, run.work_s) == (9.0, 7.0, 2.5)
