@@ -11,6 +11,7 @@ memory of stages, never in arguments or the environment. Runs in ``diart-mp keys
 import os
 import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,12 @@ def authorize(folder: Path, file: Path) -> Key:
             raise OutputError(msg)
         _write(target, {"version": _VERSION, "name": key.name, "public": key.public}, 0o644)
     return key
+
+
+def unknown_places(folder: Path, places: Iterable[str]) -> list[str]:
+    """Those of ``places`` of which there is no public key here, neither as this host's own nor as one that is let in."""
+    known = {key.name for key in (*own_keys(folder), *authorized_keys(folder))}
+    return [place for place in places if place not in known]
 
 
 def own_keys(folder: Path) -> list[Key]:

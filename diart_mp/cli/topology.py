@@ -55,8 +55,15 @@ def export(file: Path, kind: str, output: Path, **options: Any) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
     """Check FILE, draw the pipeline that it describes, and say what is to be started where."""
-    from diart_mp.places import explain
+    from diart_mp.keys import unknown_places
+    from diart_mp.places import explain, places
     from diart_mp.topology import Topology
 
-    for line in explain(Topology.read(file), str(file)):
+    topology = Topology.read(file)
+    for line in explain(topology, str(file)):
         click.echo(line)
+    if topology.keys and (unknown := unknown_places(Path(topology.keys), places(topology))):
+        click.echo(
+            f"remark: this host has no key yet of {', '.join(unknown)}: its own comes from diart-mp keys new, "
+            "others from diart-mp keys authorize"
+        )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diart_mp.keys import own_key
+from diart_mp.keys import new_key, own_key
 from tests.cli.command import TONES, Diart
 from tests.fakes import conversation
 from tests.hosts.rig import started, write_plan
@@ -107,6 +107,11 @@ def test_check_draws_or_refuses(diart: Diart, tmp_path: Path) -> None:
     done = diart("topology", "check", plan)
     assert done.code == 0
     assert f"at B:  diart-mp stage segmentation --topology {plan}" in done.out
+    plan.write_text(f'keys = "keys"\n{plan.read_text()}')
+    assert "\nremark: this host has no key yet of home, B: its own comes from" in diart("topology", "check", plan).out
+    for place in ("home", "B"):
+        new_key(tmp_path / "keys", place)
+    assert "remark" not in diart("topology", "check", plan).out
     plan.write_text(plan.read_text().replace("results", "result"))
     done = diart("topology", "check", plan)
     assert (done.code, done.out) == (2, "")
