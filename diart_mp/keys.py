@@ -11,6 +11,7 @@ memory of stages, never in arguments or the environment. Runs in ``diart-mp keys
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import tomli_w
 import zmq
+from zmq.utils import z85
 
 from diart_mp.config import check_names
 from diart_mp.errors import OutputError, UsageError
@@ -138,15 +140,19 @@ def _read(path: Path, *, secret: bool = False) -> Key:
         raise UsageError(msg) from error
     halves = [values.get(name) for name in known if name != "name"]
     name = values.get("name")
-    sound = (
-        type(name) is str
-        and _NAME.fullmatch(name)
-        and all(type(each) is str and _Z85.fullmatch(each) for each in halves)
-    )
+    sound = type(name) is str and _NAME.fullmatch(name) and all(type(each) is str and _is_key(each) for each in halves)
     if version != _VERSION or not sound:
         msg = f"{path} is no {'secret' if secret else 'public'} key file of version {_VERSION}, with name and keys of 40 characters"
         raise UsageError(msg)
     return Key(**values)
+
+
+def _is_key(text: str) -> bool:
+    """Whether ``text`` is 32 bytes as Z85; five characters can say more than four bytes hold."""
+    try:
+        return bool(_Z85.fullmatch(text)) and len(z85.decode(text.encode())) == 32
+    except struct.error:
+        return False
 
 
 def _write(path: Path, values: dict[str, Any], mode: int) -> None:

@@ -144,6 +144,19 @@ def test_a_listener_with_another_key_than_expected_is_not_spoken_to(rig: Rig) ->
     assert rig.sender.statistics().replicas == 0
 
 
+def test_a_key_file_that_is_none_keeps_others_out_only_for_as_long_as_it_is_there(rig: Rig) -> None:
+    broken = rig.folder / "A" / "authorized" / "X.public"
+    broken.write_text(f'version = 1\nname = "X"\npublic = "{"#" * 40}"')
+    guard = rig.guard_at("B")
+    receiver = rig.receiver(guard, guard._context)
+    assert rig.until(lambda: rig.guard.counts()["unknown_keys"] > 0, receiver)
+    (note,) = rig.guard.notes()
+    assert note.startswith("the keys cannot be read, so nobody new is let in:")
+    assert "X.public is no public key file" in note
+    broken.unlink()
+    assert rig.gets_through(receiver)
+
+
 def test_nobody_is_let_in_when_the_guard_has_gone(rig: Rig) -> None:
     rig.guard.close()
     guard = rig.guard_at("B")
@@ -259,6 +272,7 @@ def test_what_is_no_public_key_is_not_authorized(tmp_path: Path) -> None:
         "version = 1",
         public.read_text().replace('name = "B"', 'name = "../B"'),
         public.read_text()[:-5] + '"\n',
+        f'version = 1\nname = "X"\npublic = "{"#" * 40}"',  # characters of Z85, but larger than a key can be
     ):
         (tmp_path / "x.public").write_text(text)
         with pytest.raises(UsageError, match="is no public key file"):
