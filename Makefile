@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 EXTRAS := models,mic,serve,tune,dev
 SAMPLE = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('pyannote.audio').submodule_search_locations[0])")/sample
 
-.PHONY: run test check format bench kills fuzz soak clean
+.PHONY: run test check format bench kills fuzz soak hosts clean
 
 run: $(STAMP)  ## diarize the recording that pyannote.audio ships, and score it
 	$(BIN)/diart-mp run "$(SAMPLE)/sample.wav" --reference "$(SAMPLE)/sample.rttm" --latency 5 --output out --force
@@ -43,6 +43,11 @@ soak: $(STAMP)  ## 24 h of audio through the transport, 2 h through the models: 
 	$(BIN)/python -m tests.faults.soak --hours 24 --null
 	$(BIN)/python -m tests.faults.soak --hours 2 --recording "$(SAMPLE)/sample.wav"
 	$(BIN)/python -m tests.faults.busy --minutes 10 --recording "$(SAMPLE)/sample.wav"
+
+hosts: $(STAMP)  ## for root: all start orders, a replica that joins, and three hosts with cuts, kills and a bad link
+	$(BIN)/python -m tests.hosts.orders
+	$(BIN)/python -m tests.hosts.replica
+	$(BIN)/python -m tests.hosts.trial "$(SAMPLE)/sample.wav"
 
 clean:
 	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
