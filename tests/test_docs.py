@@ -1,4 +1,4 @@
-"""What README and docs show is run: commands with a real recording, Python as written, the topology file as it stands."""
+"""What README and docs show is run: commands with a real recording, the topology file as it stands. Programs: test_docs_programs."""
 
 import os
 import re
@@ -7,81 +7,71 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from diart_mp.speakers import EnrolledSpeakers
 from diart_mp.topology import Topology
 from tests.conftest import VirtualMicrophone
-from tests.fakes import PITCHES, RATE, TONE_MODELS, conversation
+from tests.doc_pages import PAGES, ROOT, Done, blocks, commands, fill
+from tests.fakes import TONE_MODELS
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM = Path(sys.executable).with_name("diart-mp")
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The fenced code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-
-
-def commands(page: Path) -> Iterator[list[str]]:
-    """The ``diart-mp`` commands that a page shows, in code blocks and in indented lines, without their comments."""
-    indented = re.findall(r"^ {4,}(diart-mp .*)$", page.read_text(), flags=re.MULTILINE)
-    for line in [*"".join(blocks(page, "bash")).splitlines(), *indented]:
-        yield shlex.split(line, comments=True)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder with what the pages mention: recordings and a model class."""
-    folder = tmp_path_factory.mktemp("docs")
-    for name in ("talk.wav", "a.wav", "b.flac", "c.mp3"):
-        conversation(folder / name, seconds=6.0, seed=1) if name.endswith("wav") else None
-    import soundfile
-
-    samples, rate = soundfile.read(folder / "a.wav")
-    soundfile.write(folder / "b.flac", samples, rate)
-    soundfile.write(folder / "c.mp3", samples, rate)
-    soundfile.write(folder / "ann.wav", 0.3 * np.sin(2 * np.pi * PITCHES[0] * np.arange(6 * RATE) / RATE), RATE)
-    EnrolledSpeakers(embedding=TONE_MODELS.embedding).add("Bo", np.ones((1, len(PITCHES)))).save(folder / "team.json")
-    turns = conversation(folder / "talk.wav", seconds=6.0, seed=1)
-    rows = [f"SPEAKER talk 1 {start:.3f} {end - start:.3f} <NA> <NA> s{who} <NA> <NA>\n" for start, end, who in turns]
-    (folder / "talk.rttm").write_text("".join(rows))
-    for name in ("audio", "rttm", "turns", "uem"):
-        (folder / name).mkdir()
-    (folder / "audio" / "talk.wav").write_bytes((folder / "talk.wav").read_bytes())
-    (folder / "rttm" / "talk.rttm").write_text("".join(rows))
-    (folder / "turns" / "talk.rttm").write_text("".join(rows))
-    (folder / "uem" / "talk.uem").write_text("talk 1 0.0 6.0\n")
-    (folder / "my_stages.py").write_text(blocks(ROOT / "docs" / "own_stage.md", "python")[0])
-    (folder / "my_models.py").write_text(blocks(ROOT / "docs" / "models.md", "python")[0])
-    words, activity = blocks(ROOT / "docs" / "optional_stages.md", "python")
-    (folder / "my_words.py").write_text(words)
-    (folder / "my_activity.py").write_text(activity)
-    return folder
+    """A working folder with what the pages mention."""
+    return fill(tmp_path_factory.mktemp("docs"))
 
 
 SHOWN = list({shlex.join(command): (page.name, command) for page in PAGES for command in commands(page)}.values())
 # Without an end, or in need of a microphone.
 ELSEWHERE = ("--mic", "devices", "top", "stage", "serve", "client", "--find-capacity", "--topology")
+COMMANDS = [each for each in SHOWN if not set(each[1]) & set(ELSEWHERE)]
+AT_A_TIME = 3  # of what pages show: a pipeline that starts waits more than it works
+MODELS = {"--segmentation": TONE_MODELS.segmentation, "--embedding": TONE_MODELS.embedding}
 
 
-@pytest.mark.parametrize(("page", "command"), [each for each in SHOWN if not set(each[1]) & set(ELSEWHERE)])
-def test_command_does_what_its_page_says(page: str, command: list[str], folder: Path) -> None:
-    program, *arguments = command
-    assert program == "diart-mp"
-    extra = ["--seconds", "5", "--runs", "1"] if arguments[0] == "bench" else []
-    if arguments[0] == "tune":
-        extra = ["--num-iter", "3"]
-    if "--speakers" in arguments and "list" not in arguments:  # a hum is nothing that the built-in models know
-        extra = ["--segmentation", TONE_MODELS.segmentation, "--embedding", TONE_MODELS.embedding]
+def more_of(command: list[str]) -> list[str]:
+    """What makes a command quick: less work, and models that load at once, but for the plain run and where others are named."""
+    _, name, *arguments = command
+    less = {"bench": ["--seconds", "2", "--runs", "1"], "tune": ["--num-iter", "3"]}.get(name, [])
+    if name in ("run", "bench", "evaluate", "tune"):
+        quick = command[1:] != ["run", "talk.wav"] and not {"--hypothesis", "--null", *MODELS} & set(arguments)
+    else:
+        quick = name == "speakers" and arguments[0] == "enroll"  # a hum is nothing that the built-in models know
+    return less + [word for pair in MODELS.items() for word in pair if quick]
+
+
+def carry_out(command: list[str], folder: Path, after: Future[Done] | None) -> Done:
+    if after is not None:
+        after.result()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [PROGRAM, *arguments, *extra], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
+    whole = [str(PROGRAM), *command[1:], *more_of(command)]
+    return subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def under_way(folder: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Done]]]:
+    """All commands whose tests are to run, some at a time, in the order of the pages."""
+    wanted = {item.name for item in request.session.items}
+    started: dict[str, Future[Done]] = {}
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for _, command in COMMANDS:
+            key = shlex.join(command)
+            tuning = next((done for name, done in started.items() if name.startswith("diart-mp tune")), None)
+            if f"test_command_does_what_its_page_says[{key}]" in wanted:
+                after = tuning if "--config" in command else None
+                started[key] = pool.submit(carry_out, command, folder, after)
+        yield started
+
+
+@pytest.mark.parametrize("command", [shlex.join(command) for _, command in COMMANDS])
+def test_command_does_what_its_page_says(command: str, under_way: dict[str, Future[Done]]) -> None:
+    assert command.startswith("diart-mp ")
+    done = under_way[command].result()
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout
@@ -92,22 +82,6 @@ def test_pages_show_commands_and_there_is_no_dead_link() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
-
-
-PROGRAMS = [
-    (page, number)
-    for page in ("own_stage.md", "blocks.md", "migration.md", "optional_stages.md", "models.md", "evaluating.md")
-    for number in range(len(blocks(ROOT / "docs" / page, "python")))
-]
-
-
-@pytest.mark.parametrize(("page", "number"), PROGRAMS)
-def test_python_of_a_page_runs(page: str, number: int, folder: Path) -> None:
-    program = blocks(ROOT / "docs" / page, "python")[number].replace("num_iter=200", "num_iter=3")
-    (folder / "program.py").write_text(program)
-    done = subprocess.run([sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert bool(done.stdout) == ("print(" in (folder / "program.py").read_text())
 
 
 def test_tests_that_stand_behind_the_migration_page_are_there() -> None:
