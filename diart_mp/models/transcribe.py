@@ -77,12 +77,14 @@ class WhisperTranscriber:
             from faster_whisper import WhisperModel  # type: ignore[import-not-found,unused-ignore]
         except ImportError as error:
             msg = (
-                "transcribe needs faster-whisper (pip install faster-whisper), or an endpoint: "
+                "transcribe needs faster-whisper (pip install 'diart-mp[transcribe]'), or an endpoint: "
                 "--option transcribe.url=http://127.0.0.1:8000/v1"
             )
             raise ModelError(msg) from error
+        kind, _, number = device.partition(":")  # as torch names it; CTranslate2 wants the number by itself
+        place = {"device": kind, "device_index": int(number or 0)}
         try:
-            self._model: Any = WhisperModel(model, device=device, compute_type="default", cpu_threads=threads)
+            self._model: Any = WhisperModel(model, **place, compute_type="default", cpu_threads=threads)
         except Exception as error:  # the hub, the network, the file: any error may come
             msg = f"cannot load the faster-whisper model '{model}': {' '.join(str(error).split())[:200]}"
             raise ModelError(msg) from error

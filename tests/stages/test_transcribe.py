@@ -5,10 +5,13 @@ import io
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -156,8 +159,40 @@ def test_answers_of_other_shapes() -> None:
         OpenAiTranscriber("http://127.0.0.1:9", "small")(second, RATE)
     with pytest.raises(ModelError, match="must begin with http"):
         load_transcriber("small", url="file:///etc/passwd")
-    with pytest.raises(ModelError, match=r"pip install faster-whisper|cannot load the faster-whisper model"):
+    with pytest.raises(ModelError, match=r"pip install 'diart-mp\[transcribe\]'|cannot load the faster-whisper model"):
         WhisperTranscriber("no-such-model-anywhere")
+
+
+class WhisperModel:
+    """The interface of faster-whisper's, with tones for words."""
+
+    made: ClassVar[list[tuple[object, ...]]] = []
+
+    def __init__(self, model: str, *, device: str, device_index: int, compute_type: str, cpu_threads: int) -> None:
+        if model == "broken":
+            msg = "no such\nmodel"
+            raise RuntimeError(msg)
+        self.made.append((model, device, device_index, compute_type, cpu_threads))
+
+    def transcribe(
+        self, audio: FloatArray, *, language: str | None, word_timestamps: bool, temperature: float
+    ) -> tuple[Iterator[object], object]:
+        assert (str(audio.dtype), word_timestamps, temperature) == ("float32", True, 0.0)
+        words = [
+            SimpleNamespace(start=w.start, end=w.end, word=f" {language}{w.text}") for w in ToneWords()(audio, RATE)
+        ]
+        return iter([SimpleNamespace(words=words), SimpleNamespace(words=None)]), None
+
+
+def test_faster_whisper_gets_what_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=WhisperModel))
+    transcribe = load_transcriber("", device="cuda:1", threads=2, language="en")
+    assert WhisperModel.made == [("small", "cuda", 1, "default", 2)]
+    tone = 0.3 * np.sin(2 * np.pi * PITCHES[1] * np.arange(48_000) / 48_000)  # the rate of the stream, not the model's
+    (word,) = transcribe(tone.astype(np.float32), 48_000)
+    assert word == Word(0.0, 1.0, "en1")
+    with pytest.raises(ModelError, match="cannot load the faster-whisper model 'broken': no such model"):
+        load_transcriber("broken")
 
 
 def test_conformance(tmp_path: Path) -> None:
