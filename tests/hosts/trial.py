@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -104,12 +105,17 @@ class Trial:
         ) as run:
             assert run.stdout is not None
             events: list[dict[str, Any]] = []
-            healed_at = 0.0
+            ended_at: list[float] = []  # of the disturbance, monotonic s
+
+            def meanwhile(disturb: Callable[[], None]) -> None:
+                disturb()
+                ended_at.append(time.monotonic())
+
             for line in run.stdout:
                 events.append({**json.loads(line), "at": time.monotonic()})
                 if disturb is not None and sum(each["event"] == "result" for each in events) == 20 * streams:
-                    disturb()
-                    disturb, healed_at = None, time.monotonic()
+                    threading.Thread(target=meanwhile, args=(disturb,)).start()
+                    disturb = None
         same = [path.read_bytes().splitlines() for path in sorted(output.glob("*.rttm"))]
         wanted = [line.replace(self.audio.stem.encode(), b"X") for line in self.expected.splitlines()]
         equal = sum(
@@ -128,20 +134,21 @@ class Trial:
         tell(
             f"{what}: {len(of['result'])} results, {equal} of {streams} as the recording, gaps {gaps:.1f} s, {skipped} windows skipped, "
             f"{len(of['failed']) + len(of['error'])} failures, kB sent per second of a stream {', '.join(rates)}, latency ms median {lags[len(lags) // 2]:.0f}, largest {lags[-1]:.0f}"
-            + (caught_up(of["result"], healed_at) if healed_at else "")
+            + (caught_up(of["result"], ended_at[0]) if ended_at else "")
         )
 
 
 def caught_up(results: Sequence[Any], healed_at: float) -> str:
     """How fast a live stream caught up after its link was healed: until its results were at most 2 s old."""
-    late = [each for each in results if each["at"] > healed_at]
-    over = next((number for number, each in enumerate(late) if each["update"]["latency_ms"] < _CAUGHT_UP_MS), 0)
-    if not over:
-        return ", had not to catch up" if late else ", nothing came after that"
-    first, last = late[0], late[over]
-    audio_s = (last["update"]["end"] - first["update"]["end"]) / last["rate"]
-    took = f"{last['at'] - healed_at:.1f} s after its link was healed"
-    return f", caught up {took}, from the first result on at {audio_s / (last['at'] - first['at'] + 1e-9):.1f} times real time"
+    before = [each for each in results if each["at"] <= healed_at]
+    after = [each for each in results[len(before) :] if each["update"]["latency_ms"] < _CAUGHT_UP_MS]
+    if not (before and after):
+        return ", did not catch up"
+    audio_s = (after[0]["update"]["end"] - before[-1]["update"]["end"]) / after[0]["rate"]
+    took_s = after[0]["at"] - healed_at
+    return (
+        f", {audio_s:.1f} s of audio {took_s:.1f} s after its link was healed: {audio_s / took_s:.1f} times real time"
+    )
 
 
 def tell(text: str) -> None:
