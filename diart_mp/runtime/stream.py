@@ -70,6 +70,7 @@ class OwnedStream:
         self._plan = WindowPlan(settings)
         self._pace = Pace(settings)
         self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
+        self._said = 0  # end of the last result's region, samples
         with ExitStack() as undo:  # whatever is not to be had: the owner goes on with its other streams
             undo.callback(source.close)
             self._journal = Journal(directory, stream_id)
@@ -82,15 +83,11 @@ class OwnedStream:
             # They begin anew, with what the journal has: not before all else is there.
             self._outputs = open_outputs(self._journal.resumed)
             undo.callback(self._outputs.close)
+            self._write_again()
             self._save()
             undo.pop_all()
         if position is not None:  # only now: until the new ring is on record, whoever comes next needs the old one
             (ring_directory() / position.ring).unlink(missing_ok=True)
-        self._said = 0  # end of the last result's region, samples
-        for line in self._journal.lines:
-            update = update_from_dict(line, rate=settings.rate)
-            self._outputs.write(update)
-            self._said = update.end
         self._aside: dict[int, str] = {}
         self._input_ended = False
         self.complete = False
@@ -393,6 +390,13 @@ class OwnedStream:
             clock=clock,
             sound=self._plan.sound,
         )
+
+    def _write_again(self) -> None:
+        """Put what an earlier process has journalled into the outputs."""
+        for line in self._journal.lines:
+            update = update_from_dict(line, rate=self._settings.rate)
+            self._outputs.write(update)
+            self._said = update.end
 
     def _found(self) -> Position | None:
         """Where an earlier process left the stream; AudioError where a live one left nothing to go on with."""

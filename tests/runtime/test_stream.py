@@ -153,6 +153,20 @@ def test_a_successor_that_cannot_begin_leaves_what_was_written(
     assert files(tmp_path) == undisturbed
 
 
+def test_a_successor_whose_outputs_are_refused_leaves_no_ring(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recording(tmp_path)
+    die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=11))
+    with monkeypatch.context() as patch:
+        patch.setattr(stream_module.OutputSet, "write", _Refusing)
+        with pytest.raises(OutputError, match="no shared memory"):
+            open_stream(tmp_path, FileSource(path), epoch=2)
+    assert not list(ring_directory().glob(f"{PREFIX}*{stream_id(tmp_path)}*"))
+    drive(open_stream(tmp_path, FileSource(path), epoch=3), Pipeline())
+    assert files(tmp_path) == undisturbed
+
+
 def begin(folder: Path, path: Path, epoch: int, pipeline: Pipeline) -> None:
     drive(open_stream(folder, FileSource(path), epoch=epoch), pipeline, results=3)
 
