@@ -14,6 +14,7 @@ from diart_mp.audio.file import FileSource
 from diart_mp.config import Settings
 from diart_mp.errors import OutputError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
+from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime import stream as stream_module
 from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.journal import Journal
@@ -159,7 +160,7 @@ def test_a_successor_whose_outputs_are_refused_leaves_no_ring(
     path = recording(tmp_path)
     die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=11))
     with monkeypatch.context() as patch:
-        patch.setattr(stream_module.OutputSet, "write", _Refusing)
+        patch.setattr(OutputSet, "write", _Refusing)
         with pytest.raises(OutputError, match="no shared memory"):
             open_stream(tmp_path, FileSource(path), epoch=2)
     assert not list(ring_directory().glob(f"{PREFIX}*{stream_id(tmp_path)}*"))
