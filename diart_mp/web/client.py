@@ -23,6 +23,7 @@ from diart_mp.web.protocol import SUBPROTOCOL
 _KEPT_S = 2.0  # of acknowledged audio that is kept: a new server process may want some of it again
 _FAST_AHEAD_S = 30.0  # of unacknowledged audio from which a recording is not read on
 _LIVE_HELD_S = 300.0  # of unacknowledged audio that a live source may pile up while the server is away
+_AT_ONCE_S = 1.0  # of live audio that piled up: so much is no hurry yet
 _BLOCK_S = 0.1  # of audio in a message
 _PAUSES_S = (0.0, 0.1, 0.25, 0.5, 1.0)  # between attempts to connect
 _ROOM_S = 0.02
@@ -209,15 +210,15 @@ class StreamClient:
     async def _send(self, websocket: Any, started: Mapping[str, Any]) -> None:
         rate, position = self._source.rate, int(started["samples"])
         most = round(_BLOCK_S * rate) * (10 if self._fast else 1)
-        # A stream that goes on has saved up what it may send; what piled up before a new one could begin must not come at once.
-        pace = None if self._fast or started["resumed"] else _Pace(started["limits"])
+        # What piled up meanwhile must not come at once: the stages would skip most of it to be at the newest again.
+        pace = None if self._fast else CatchUp(position / rate, started["limits"]["max_rate"], time.monotonic())
         while True:
             block = self._held.take(position, most)
             if len(block):
                 await websocket.send(block.tobytes())
                 position += len(block)
                 if pace is not None:
-                    await asyncio.sleep(pace.wait_s(position / rate))
+                    await asyncio.sleep(pace.wait_s(position / rate, time.monotonic()))
             elif self._held.ended:
                 await websocket.send(json.dumps({"type": "stop"}))
                 return
@@ -265,15 +266,15 @@ class StreamClient:
                 loop.remove_reader(descriptor)
 
 
-class _Pace:
-    """How fast a live stream may begin, from the limits that the server tells; a little slower, to be sure."""
+class CatchUp:
+    """How fast live audio that piled up is sent: from ``first_s`` of the stream on, ``rate`` times as fast as the clock."""
 
-    def __init__(self, limits: Mapping[str, float]) -> None:
-        self._rate, self._burst_s, self._begun = limits["max_rate"], limits["burst_s"] / 2, time.monotonic()
+    def __init__(self, first_s: float, rate: float, now: float) -> None:
+        self._first_s, self._rate, self._begun = first_s + _AT_ONCE_S, rate, now
 
-    def wait_s(self, sent_s: float) -> float:
-        """How long to wait once so much was sent."""
-        return max(0.0, (sent_s - self._burst_s) / self._rate - (time.monotonic() - self._begun))
+    def wait_s(self, sent_s: float, now: float) -> float:
+        """How long to wait once so much of the stream was sent."""
+        return max(0.0, (sent_s - self._first_s) / self._rate - (now - self._begun))
 
 
 class _Again(Exception):  # noqa: N818  # not an error: the server asks to come back

@@ -60,6 +60,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: BaseException | None = None
         self._connections = 0
+        self._served = 0  # connections whose token is good, and that are not being closed
         self._results = 0
 
     async def run(self, hosted: HostedOwner, ready: Callable[[], None]) -> None:
@@ -182,11 +183,15 @@ class Server:
         if self._closing is None or self._closing.is_set():
             msg = "the server is shutting down"
             raise ClientError(Code.CLOSING, msg, close=GOING_AWAY, retryable=True)
-        if self._connections > _PER_STREAM * self._config.max_streams:
-            msg = f"there are {self._connections - 1} connections already; try again later"
+        if self._served >= _PER_STREAM * self._config.max_streams:
+            msg = f"there are {self._served} connections already; try again later"
             raise ClientError(Code.FULL, msg, close=TRY_LATER, retryable=True)
         kind = Connection if websocket.subprotocol == SUBPROTOCOL else CompatConnection
-        await kind(websocket, self._sessions, self._config, grant).run()
+        self._served += 1
+        try:
+            await kind(websocket, self._sessions, self._config, grant).run()
+        finally:
+            self._served -= 1
 
     async def _refuse(self, websocket: ServerConnection, error: ClientError) -> None:
         self._metrics.errors.labels(str(error.code)).inc()

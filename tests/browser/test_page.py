@@ -43,7 +43,7 @@ def page(early_server: Serving, recordings: list[Recording], tmp_path: Path) -> 
         assert page.errors == []
 
 
-def test_the_microphone_is_diarized_while_it_is_heard(page: Page, early_rttm: str) -> None:
+def test_the_microphone_is_diarized_while_it_is_heard(page: Page, early_server: Serving, early_rttm: str) -> None:
     lines = [line.split() for line in early_rttm.splitlines()]
     page.click("#listen")
     page.until("document.querySelectorAll('#turns tr').length")
@@ -51,6 +51,11 @@ def test_the_microphone_is_diarized_while_it_is_heard(page: Page, early_rttm: st
     first = float(page.turns()[0][0])
     minutes, seconds = map(int, heard.split(":"))
     assert 60 * minutes + seconds - first < 1.5
+    page.until("Number(document.getElementById('heard').textContent.split(':')[1]) >= 6")
+    os.kill(early_server.pid("gateway"), signal.SIGKILL)
+    page.until("document.getElementById('state').textContent === 'Connection lost; trying again'")
+    page.until("document.getElementById('state').textContent === 'Listening'")
+    page.errors.clear()  # the browser tells of the connection that broke
     page.until("Number(document.getElementById('heard').textContent.split(':')[1]) >= 14")
     page.click("#stop")
     page.until("document.getElementById('state').textContent === 'Done'")

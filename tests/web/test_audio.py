@@ -7,6 +7,7 @@ import pytest
 
 from diart_mp.config import Settings
 from diart_mp.web.audio import ClientAudio
+from diart_mp.web.client import CatchUp
 from diart_mp.web.protocol import ClientError, Start
 
 RATE = 16_000
@@ -52,3 +53,11 @@ def test_samples_are_the_clients() -> None:
     asyncio.run(taken.take(ramp.tobytes()[51:]))
     blocks = [taken.source.read(), taken.source.read()]
     assert np.array_equal(np.concatenate([each for each in blocks if each is not None]) * 2**15, ramp)
+
+
+def test_what_piled_up_is_sent_at_a_pace_that_the_stages_follow() -> None:
+    pace = CatchUp(20.0, 2.0, 100.0)
+    assert pace.wait_s(21.0, 100.0) == 0  # a second at once
+    assert pace.wait_s(26.0, 100.0) == 2.5
+    assert pace.wait_s(26.0, 102.0) == 0.5
+    assert pace.wait_s(50.0, 130.0) == 0  # at the pace of the clock, nothing waits

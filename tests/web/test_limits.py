@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,18 +189,7 @@ def test_a_slow_reader_is_told_why_it_is_closed(strict: Serving, recordings: lis
     before = strict.metrics().get(counted, 0.0)
     with socket.create_connection(("127.0.0.1", strict.port), 1.0) as wire:
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        key = base64.b64encode(bytes(16)).decode()
-        head = [
-            "GET / HTTP/1.1",
-            f"Host: 127.0.0.1:{strict.port}",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Key: {key}",
-            "Sec-WebSocket-Version: 13",
-            f"Authorization: Bearer {GOOD}",
-            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
-        ]
-        wire.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
+        _shake_hands(wire, GOOD)
         _send_frame(wire, 1, json.dumps({"type": "start", "pace": "fast"}).encode())
         audio = np.tile(recordings[0].samples, 10)
         flush = json.dumps({"type": "flush"}).encode()
@@ -235,6 +224,36 @@ def test_who_cannot_say_that_it_ends_is_told_all(strict: Serving, recordings: li
     (heard,) = load_rttm(told).values()
     expected = load_rttm(recordings[2].path.with_name("out2") / "talk2.rttm")["talk2"]
     assert diarization_error(expected, heard).rate < 0.001
+
+
+def test_who_has_no_token_does_not_keep_others_out(strict: Serving) -> None:
+    """More connections than there may be, all of them refused, none of which answers the close."""
+    strict.until(lambda: strict.metrics()["diart_mp_sessions"] < 3)
+    with ExitStack() as stack:
+        for _ in range(20):
+            wire = stack.enter_context(socket.create_connection(("127.0.0.1", strict.port), WAIT_S))
+            _shake_hands(wire, "wrong")
+            wire.recv(1)
+        client = stack.enter_context(strict.client(token=GOOD))
+        client.start()
+        client.tell("stop")
+        client.finish()
+        assert client.close_code == 1000
+
+
+def _shake_hands(wire: socket.socket, token: str) -> None:
+    """Ask for a WebSocket; what is answered is left unread."""
+    head = [
+        "GET / HTTP/1.1",
+        f"Host: 127.0.0.1:{wire.getpeername()[1]}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}",
+        "Sec-WebSocket-Version: 13",
+        f"Authorization: Bearer {token}",
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
+    ]
+    wire.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
 
 
 def _send_frame(wire: socket.socket, kind: int, data: bytes) -> None:

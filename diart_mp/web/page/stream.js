@@ -10,6 +10,7 @@ const LOOK_MS = 1000; // between two looks whether it is
 const HELD_S = 120; // of audio that is kept until the server has it
 const KEPT_S = 2; // of acknowledged audio: a new server process may want some of it again
 const AHEAD_S = 30; // of a recording that is sent before it is acknowledged, so that it can be stopped
+const AT_ONCE_S = 1; // of live audio that piled up while the server was away; the rest is sent at the pace that it allows
 const BUFFERED = 1 << 20; // bytes that the browser may hold, before more is sent
 const ROOM_MS = 50;
 
@@ -91,8 +92,7 @@ export class Stream {
     for (const block of this.blocks) {
       const next = begin + block.length;
       if (this.position < next) {
-        if (!this.live && this.position - this.acked > AHEAD_S * this.rate) return; // the next acknowledgement goes on
-        if (this.socket.bufferedAmount > BUFFERED) {
+        if (this.socket.bufferedAmount > BUFFERED || this.position > this.allowed()) {
           this.pumping = setTimeout(() => { this.pumping = 0; this.pump(); }, ROOM_MS);
           return;
         }
@@ -104,6 +104,12 @@ export class Stream {
       this.stopped = true;
       this.socket.send(JSON.stringify({ type: "stop" }));
     }
+  }
+
+  // Up to where it may be sent now.
+  allowed() {
+    if (!this.live) return this.acked + AHEAD_S * this.rate;
+    return this.from + this.rate * (AT_ONCE_S + (this.hurry * (Date.now() - this.openedAt)) / 1000);
   }
 
   send(samples) {
@@ -124,7 +130,6 @@ export class Stream {
     } else if (message.type === "ack") {
       this.acked = message.samples;
       while (this.blocks.length && this.first + this.blocks[0].length < message.samples - KEPT_S * this.rate) this.first += this.blocks.shift().length;
-      this.pump();
     } else if (message.type === "segment") {
       this.take(message);
     } else if (message.type === "revision") {
@@ -142,8 +147,9 @@ export class Stream {
     this.page.show();
   }
 
-  begin({ resume_token, samples }) {
+  begin({ resume_token, samples, limits }) {
     Object.assign(this, { open: true, stopped: false, resume: resume_token, position: samples, acked: samples });
+    Object.assign(this, { from: samples, hurry: limits.max_rate, openedAt: Date.now() });
     this.page.say(this.live ? "Listening" : `Reading ${this.name}`);
     this.pump();
   }
