@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diart_mp.endpoints import host_of
 from diart_mp.errors import UsageError
 from diart_mp.places import label
 from diart_mp.topology import StageConfig, Topology
@@ -112,6 +113,7 @@ def kubernetes_manifests(topology: Topology, file: Path, *, image: str, namespac
     found = {"topology.json": _json({**common, "data": {"topology.toml": text}})}
     for process in processes(topology):
         check_device(process, "that of its pod")
+        _check_service(process)
         objects = [_deployment(topology, process, image, namespace), *_service(process, namespace)]
         found[f"{_label(process.file_name)}.json"] = _json({"apiVersion": "v1", "kind": "List", "items": objects})
     return found
@@ -122,6 +124,14 @@ def check_device(process: Process, what: str) -> None:
     device = process.stage.device_of(process.replica)
     if device.startswith("cuda:") and device != "cuda:0":
         msg = f"{process.name} has device '{device}', but sees one GPU alone, {what}; make it 'cuda'"
+        raise UsageError(msg)
+
+
+def _check_service(process: Process) -> None:
+    """UsageError where others would look for a process elsewhere than at its Service."""
+    service, endpoint = _label(process.file_name), process.stage.endpoint(process.replica)
+    if _port(process) and host_of(endpoint).partition(".")[0] != service:
+        msg = f"in a cluster {process.name} is reached by the name of its service: make its 'bind' tcp://{service}:{_port(process)}, not {endpoint}"
         raise UsageError(msg)
 
 

@@ -122,6 +122,10 @@ def test_what_cannot_be_exported_is_told(diart: Diart, plan: Path, tmp_path: Pat
     done = diart("topology", "export", plan, "kubernetes", "--output", tmp_path / "k8s")
     assert (done.code, len(done.complaints)) == (2, 1)
     assert "must say 'anywhere = true'" in done.err
+    plan.write_text(PLAN.replace("diart-mp-embedding", "embedding"))
+    done = diart("topology", "export", plan, "kubernetes", "--output", tmp_path / "k8s")
+    assert (done.code, len(done.complaints)) == (2, 1)
+    assert "make its 'bind' tcp://diart-mp-embedding:7104, not tcp://embedding:7104" in done.err
     plan.write_text(PLAN.replace("cuda:0", "cuda:1"))
     done = diart("topology", "export", plan, "kubernetes", "--output", tmp_path / "k8s")
     assert (done.code, len(done.complaints)) == (2, 1)
