@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
+from diart_mp.audio.source import Source
 from diart_mp.config import Settings
 from diart_mp.errors import AudioError, OutputError, StageError, UsageError
 from diart_mp.pipeline import AudioFile, Pipeline, PipelineConfig, to_annotation
@@ -73,6 +76,29 @@ def test_pushed_samples_in_blocks_of_any_size_give_the_same(
         stream.write(block)
     stream.end()
     list(stream)
+    assert (tmp_path / "hum.rttm").read_bytes() == expected
+
+
+class Own(Source):
+    """A source as a program may have one: blocks that are in memory already."""
+
+    def __init__(self, name: str, blocks: list[NDArray[np.float32]], rate: int) -> None:
+        self.name, self.rate, self.live, self.duration, self.read_time = name, rate, False, None, time.monotonic()
+        self._blocks = blocks
+
+    def read(self) -> NDArray[np.float32] | None:
+        self.read_time = time.monotonic()
+        return self._blocks.pop(0) if self._blocks else None
+
+    def close(self) -> None:
+        self._blocks = []
+
+
+def test_source_of_ones_own_gives_the_same(
+    pipeline: Pipeline, recording: Path, expected: bytes, tmp_path: Path
+) -> None:
+    samples, rate = soundfile.read(recording, dtype="float32")
+    list(pipeline.stream(Own("hum", np.array_split(samples, 17), rate), output=tmp_path))
     assert (tmp_path / "hum.rttm").read_bytes() == expected
 
 
