@@ -23,6 +23,22 @@ def names(chain: tuple[StageConfig, ...]) -> list[str]:
     return [stage.name for stage in chain]
 
 
+def test_stage_of_an_installed_package_is_found_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = tmp_path / "quiet_rooms-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: quiet-rooms\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text(f"[diart_mp.stages]\nhush = {DENOISE}\nvad = {MARK}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    chain = compose(DEFAULT, insert=["hush@capture"])
+    assert names(chain)[:2] == ["capture", "hush"]
+    assert stage_class(chain[1]) is Denoise
+    assert stage_class(StageConfig(name="vad")).__name__ == "Vad"  # nobody takes the name of a stage that is there
+    with pytest.raises(UsageError, match="hush"):
+        compose(DEFAULT, insert=["hus@capture"])
+
+
 def test_stage_is_put_in_behind_another() -> None:
     chain = compose(DEFAULT, insert=[f"{DENOISE}@capture"])
     assert names(chain) == ["capture", "denoise", "segmentation", "embedding", "clustering"]
