@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.sides import Diart, Ours, Run, Task, Turns, checkpoint, cut, read_turns, seconds
+from diart_mp.evaluation.bench_audio import sample_recording, with_length
 from diart_mp.evaluation.der import diarization_error
 
 PARTS = ("file", "live", "memory", "capacity", "models")
@@ -29,6 +30,8 @@ PRECISIONS = ("exact", "fast")
 STEP_MS = 500
 _LIVE_S, _MEMORY_S, _CAPACITY_S = 30.0, 10.0, 15.0
 _MODELS = {"XVectorSincNet": 60.0, "WeSpeakerResNet34": 20.0}  # s of audio
+_USUAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "conv5.flac"
+_USUAL_S = 600.0
 _GUESSES = {"diart": 8, "exact": 24, "fast": 44}  # live streams on two cores
 
 Round = Mapping[str, Run]
@@ -186,22 +189,29 @@ class Parts:
         return self._recording if length_s is None else cut(self._recording, length_s, self._folder)
 
 
+def usual_recording(folder: Path) -> Path:
+    """What is compared where no recording is named; in ``folder`` if it has to be made."""
+    return _USUAL if _USUAL.exists() else with_length(sample_recording(), _USUAL_S, folder / "sample.wav")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).resolve().parents[2] / "shared" / "data" / "conv5.flac"
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--pairs", type=int, default=5, help="rounds (default: %(default)s)")
     parser.add_argument("--seconds", type=float, help="of the recording, for 'file'; default: all of it")
-    parser.add_argument("--recording", type=Path, default=default, help="16 kHz (default: %(default)s)")
+    parser.add_argument(
+        "--recording", type=Path, help=f"16 kHz; default: {_USUAL}, else what pyannote.audio ships, repeated"
+    )
     parser.add_argument("--json", action="store_true", help="print the rows as a JSON list")
     options = parser.parse_args(arguments)
     unknown = set(options.parts) - set(PARTS)
-    if unknown or options.pairs < 1 or not options.recording.exists():
+    if unknown or options.pairs < 1 or not (options.recording is None or options.recording.exists()):
         parser.error(f"no such recording or part, or no pairs: {', '.join(unknown) or options.recording}")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        parts = Parts(options.recording, options.pairs, options.seconds, Path(folder))
+        recording = options.recording or usual_recording(Path(folder))
+        parts = Parts(recording, options.pairs, options.seconds, Path(folder))
         for name in options.parts or PARTS:
             print(name, file=sys.stderr, flush=True)
             rows += list(getattr(parts, name)())

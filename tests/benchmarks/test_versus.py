@@ -111,3 +111,12 @@ def test_work_is_counted_from_when_the_models_are_loaded(
     monkeypatch.setattr(sides, "read_turns", Mock(return_value=[]))
     run = side.file(sides.Task(recording=Path("a.wav")), tmp_path)
     assert (run.wall_s, run.first_s, run.work_s) == (9.0, 7.0, 2.5)
+
+
+def test_without_the_usual_recording_one_is_made_of_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versus, "_USUAL", tmp_path / "nowhere.flac")
+    path = versus.usual_recording(tmp_path)
+    assert sides.seconds(path) == 600.0
+    assert not path.with_suffix(".rttm").exists()
