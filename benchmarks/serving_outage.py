@@ -110,9 +110,9 @@ def outage(recording: Path) -> tuple[list[Figure], list[str]]:
         audio = server.metric("audio_seconds_total")
     error = diarization_error(expected, told, duration=duration)
     found = [
-        Figure("speech of the file's under other names, %", 100 * error.confusion / error.total, 0.5),
+        Figure("turns beside the file's, DER, %", 100 * error.rate, 0.5),
         Figure("resumed", len(re.findall("the stream goes on", notes)), len(_BREAKS), at_least=True),
         Figure("audio that was lost, s", round(dropped + max(0.0, duration - audio), 2), 0.01),
         Figure("speakers, more or fewer", abs(len({s for *_, s in told}) - len({s for *_, s in expected})), 0),
     ]
-    return found, [f"DER beside the file's turns: {100 * error.rate:.2f} %", *notes.splitlines()]
+    return found, notes.splitlines()
