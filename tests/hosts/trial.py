@@ -144,7 +144,7 @@ def caught_up(results: Sequence[Any], healed_at: float) -> str:
     after = [each for each in results[len(before) :] if each["update"]["latency_ms"] < _CAUGHT_UP_MS]
     if not (before and after):
         return ", did not catch up"
-    audio_s = (after[0]["update"]["end"] - before[-1]["update"]["end"]) / after[0]["rate"]
+    audio_s = after[0]["update"]["end"] - before[-1]["update"]["end"]
     took_s = after[0]["at"] - healed_at
     return (
         f", {audio_s:.1f} s of audio {took_s:.1f} s after its link was healed: {audio_s / took_s:.1f} times real time"
