@@ -86,7 +86,8 @@ class Transcribe(KeyedStage):
 
     def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
         """The words of what no pause has ended."""
-        if end.stream not in self._streams and not self._restored.get(end.stream):
+        begun = end.stream in self._streams or unpack_state(self._restored.get(end.stream) or pack_state({}))
+        if not begun:  # no chunk could be used
             return {}
         known = self._streams.get(end.stream) or self._begin(end.stream, None)
         samples = known.tail[: max(0, end.start - known.done)].astype(np.float32) / np.float32(32768)

@@ -7,11 +7,12 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -151,6 +152,19 @@ def test_endpoint_that_fails_costs_the_words_alone(endpoint: tuple[str, list[dic
     lines = lines_of(tmp_path)
     assert lines
     assert all('answered 404: {"error": "no such path"}' in str(line["error"]) for line in lines)
+
+
+def test_stream_of_which_nothing_could_be_used_ends_without_words(tmp_path: Path) -> None:
+    options = {"folder": str(tmp_path / "words")}
+    kind = importlib.import_module("diart_mp.stages.transcribe").Transcribe
+    stage: Any = make_stage(
+        StageConfig(name="transcribe", keyed=True, model=f"{__name__}:ToneWords", options=options), kind
+    )
+    stage.open()
+    stage.restore("hum", stage.checkpoint("hum"))
+    end = replace(chunks(count=1, stream="hum")[0], kind="end", seq=1)
+    assert stage.finish(Chunk(end, RingReader())) == {}
+    assert not (tmp_path / "words").exists()
 
 
 def test_answers_of_other_shapes() -> None:
