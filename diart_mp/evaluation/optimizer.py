@@ -31,6 +31,9 @@ from diart_mp.runtime.local import Models
 
 SAMPLERS = ("tpe", "random", "qmc")
 HPARAMS = ("tau_active", "rho_update", "delta_new")
+IDLE = ("rho_update", "gamma", "beta")
+"""What has no meaning with adaptive clustering."""
+
 OnTrial = Callable[[int, float], None]
 OnFile = Callable[[str], None]
 
@@ -82,8 +85,9 @@ class Optimizer:
         if not hparams:
             msg = "there is nothing to tune: name at least one hyper-parameter"
             raise UsageError(msg)
-        if base.clustering != "exact":
-            msg = f"hyper-parameters are tuned for exact clustering, not for {base.clustering}: leave --clustering out"
+        idle = [name for name in hparams if base.clustering == "adaptive" and name in IDLE]
+        if idle:
+            msg = f"{' and '.join(idle)} cannot be tuned: adaptive clustering does not look at {'/'.join(IDLE)}"
             raise UsageError(msg)
         self._ranges = {name: bounds(name, base) for name in hparams}
         self._spec: dict[str, Any] = {

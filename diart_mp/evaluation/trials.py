@@ -108,8 +108,7 @@ class Trials:
         known = study.user_attrs.get("setup")
         if known is None:
             study.set_user_attr("setup", setup)
-        elif known != setup:
-            other = [key for key in setup if known.get(key) != setup[key]]
+        elif other := [key for key in setup if known.get(key, setup[key]) != setup[key]]:
             msg = (
                 f"study '{self._name}' was begun with other {', '.join(other)}; go on as it was begun, or name another "
                 "study or output folder"
@@ -247,9 +246,16 @@ def _lock_file(url: str) -> Path | None:
     if not url.startswith("sqlite"):
         return None
     from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    database = make_url(url).database
-    return Path(f"{database}.lock") if database else None
+    try:
+        database = make_url(url).database
+    except ArgumentError:
+        return None  # opening it says why
+    if not database or database == ":memory:":
+        msg = f"{url} keeps nothing, and no other process sees it; name a file: sqlite:///study.db"
+        raise UsageError(msg)
+    return Path(f"{database}.lock")
 
 
 def _is_lost(trial: optuna.trial.FrozenTrial, patience: float) -> bool:

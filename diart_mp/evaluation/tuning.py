@@ -3,6 +3,8 @@
 Runs in the command and in its workers.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -100,7 +102,14 @@ class Objective:
         models = {role: model_checksum(getattr(self._models, role), role) for role in ("segmentation", "embedding")}
         models["precision"] = self._models.precision
         recordings = sorted(self._corpus.recordings)
-        return {"recordings": recordings, "settings": asdict(self._base), "models": models, "metric": self._metric}
+        truth = [(name, each.reference, each.uem) for name, each in sorted(self._corpus.recordings.items())]
+        return {
+            "recordings": recordings,
+            "references": hashlib.sha256(json.dumps(truth).encode()).hexdigest()[:16],
+            "settings": asdict(self._base),
+            "models": models,
+            "metric": self._metric,
+        }
 
     def __call__(self, values: Mapping[str, float]) -> float:
         """The error in percent with these hyper-parameters."""

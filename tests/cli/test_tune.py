@@ -111,7 +111,8 @@ def test_a_study_goes_on_where_it_was_interrupted_or_killed(
         (["-o", "new", "--hparams", ","], ["nothing to tune"]),
         (["-o", "new", "--metric", "wer"], ["--metric"]),
         (["-o", "new", "--uem", "nowhere"], ["nowhere"]),
-        (["-o", "new", "--clustering", "adaptive"], ["exact clustering", "adaptive"]),
+        (["-o", "new", "--clustering", "adaptive", "--hparams", "delta_new,gamma"], ["gamma", "adaptive"]),
+        (["--storage", "sqlite://"], ["sqlite://", "keeps nothing"]),
         (["--storage", "nonsense"], ["storage", "cannot be opened"]),
     ],
 )

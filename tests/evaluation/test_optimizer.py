@@ -44,6 +44,33 @@ def test_a_trial_is_a_benchmark(corpus: Path, tmp_path: Path) -> None:
     study.close()
 
 
+def test_adaptive_clustering_can_be_tuned(corpus: Path, tmp_path: Path) -> None:
+    base = replace(BASE, clustering="adaptive", delta_new=0.35)
+    paths = (corpus / "audio", corpus / "rttm", tmp_path / "study")
+    study = Optimizer(*paths, base=base, models=TONE_MODELS, cache=tmp_path / "cache", hparams=["delta_new"], seed=1)
+    study(6)
+    report = Benchmark(corpus / "audio", corpus / "rttm")(base, TONE_MODELS)
+    assert study.values()[0][1] == pytest.approx(report.values()["total"]["der"], abs=0.001)
+    assert len({value for _, value in study.values()}) > 1
+    study.close()
+    with pytest.raises(UsageError, match="rho_update cannot be tuned"):
+        Optimizer(*paths, base=base, models=TONE_MODELS)
+
+
+def test_other_references_are_another_study(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    (folder / "rttm").mkdir(parents=True)
+    (folder / "audio").symlink_to(corpus / "audio")
+    for path in (corpus / "rttm").iterdir():
+        (folder / "rttm" / path.name).write_text(path.read_text())
+    optimizer(folder, tmp_path, "study")(1).close()
+    optimizer(folder, tmp_path, "study")(1).close()
+    with (folder / "rttm" / "long.rttm").open("a") as file:
+        file.write("SPEAKER long 1 13.000 1.000 <NA> <NA> somebody <NA> <NA>\n")
+    with pytest.raises(UsageError, match="begun with other references"):
+        optimizer(folder, tmp_path, "study")(2)
+
+
 def test_a_study_can_be_gone_on_with(corpus: Path, tmp_path: Path) -> None:
     for count in (2, 3):
         study = optimizer(corpus, tmp_path, "study", sampler="qmc")
