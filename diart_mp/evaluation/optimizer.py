@@ -25,7 +25,7 @@ from diart_mp.evaluation.benchmark import check_corpus
 from diart_mp.evaluation.corpus import open_corpus
 from diart_mp.evaluation.feature_files import LIMIT_GB
 from diart_mp.evaluation.features import FeatureCache
-from diart_mp.evaluation.trials import Trials
+from diart_mp.evaluation.trials import Trials, failures_of
 from diart_mp.evaluation.tuning import Objective, bounds, values_of
 from diart_mp.runtime.local import Models
 
@@ -134,11 +134,12 @@ class Optimizer:
 
         ``on_trial`` is told how many trials are done and the best value so far, ``on_file`` which recording is ready.
         """
-        with self._workers(num_iter, jobs) as workers:
-            self._objective.prepare(on_file, strict=self._strict)
-            self._trials = self._open(num_iter, several=jobs > 1)
-            self._work(self._trials, on_trial)
-        _tell(self._trials, on_trial)  # the last trial may have been another process's
+        with failures_of(self._spec["study_or_path"]):
+            with self._workers(num_iter, jobs) as workers:
+                self._objective.prepare(on_file, strict=self._strict)
+                self._trials = self._open(num_iter, several=jobs > 1)
+                self._work(self._trials, on_trial)
+            _tell(self._trials, on_trial)  # the last trial may have been another process's
         failed = [worker.returncode for worker in workers if worker.returncode]
         if failed:
             msg = f"{len(failed)} of {len(workers)} workers ended early (exit code {failed[0]}); the others did their trials"

@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from diart_mp.errors import UsageError
+from diart_mp.errors import OutputError, UsageError
 
 _LOST_S = 30.0  # a trial of another host is lost after this and ``_LOST_FACTOR`` times the mean of the others
 _LOST_FACTOR = 20
@@ -227,9 +227,29 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
             raise UsageError(_not_opened(url, error)) from error
 
 
+@contextmanager
+def failures_of(url: str) -> Iterator[None]:
+    """Raise OutputError, a line, where the storage is lost in the middle of something."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        msg = (
+            f"the storage {_without_password(url)} was lost ({_reason(cause or error)}); trials that are done are kept "
+            "there: run the same command again"
+        )
+        raise OutputError(msg) from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def _not_opened(url: str, error: Exception) -> str:
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-    return f"the storage {_without_password(url)} cannot be opened ({reason[0]})"
+    return f"the storage {_without_password(url)} cannot be opened ({_reason(error)})"
 
 
 def _without_password(url: str) -> str:

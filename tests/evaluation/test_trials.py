@@ -25,7 +25,9 @@ TONES = ("--segmentation", "tests.fakes:ToneSegmentation", "--embedding", "tests
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start_tuner(corpus: Path, cache: Path, url: str, count: int, seed: int) -> subprocess.Popen[bytes]:
+def start_tuner(
+    corpus: Path, cache: Path, url: str, count: int, seed: int, stderr: int | None = None
+) -> subprocess.Popen[bytes]:
     arguments: list[str | Path] = [
         "tune",
         corpus / "audio",
@@ -38,7 +40,7 @@ def start_tuner(corpus: Path, cache: Path, url: str, count: int, seed: int) -> s
     ]
     arguments += ["--num-iter", str(count), "--seed", str(seed), "--study", "shared"]
     environment = {**os.environ, "DIART_MP_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([PROGRAM, *arguments], env=environment)
+    return subprocess.Popen([PROGRAM, *arguments], env=environment, stderr=stderr)
 
 
 def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
@@ -162,6 +164,18 @@ def test_four_tuners_on_postgresql_one_of_them_killed(postgresql: str, corpus: P
 
 def test_two_tuners_on_sqlite_one_of_them_killed(tmp_path: Path, corpus: Path, cache: Path) -> None:
     check_a_study(f"sqlite:///{tmp_path / 'study.db'}", corpus, cache, tuners=2, count=34)
+
+
+def test_a_storage_that_is_lost_is_one_line(tmp_path: Path, corpus: Path, cache: Path) -> None:
+    path = tmp_path / "study.db"
+    with start_tuner(corpus, cache, f"sqlite:///{path}", 10_000, 0, stderr=subprocess.PIPE) as tuner:
+        with looking_at(f"sqlite:///{path}"):
+            path.write_bytes(b"no database")
+        assert tuner.stderr is not None
+        (line,) = tuner.stderr.read().decode().splitlines()
+        assert tuner.wait(30) == 1
+    assert f"{path} was lost" in line
+    assert "run the same command again" in line
 
 
 OpenTrials = Callable[..., Trials]
