@@ -34,7 +34,7 @@ def corpus_options(command: options.Command) -> options.Command:
 @corpus_options
 @click.option("--hypothesis", type=click.Path(path_type=Path), help="Score this RTTM (folder or file); nothing is run.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder for turns and reports; made if missing.")
-@click.option("--force", is_flag=True, help="Replace what is in the output folder.")
+@click.option("--force", is_flag=True, help="Replace reports, and results of other settings or models.")
 @click.option("--jobs", "-j", type=click.IntRange(1, 256), default=2, show_default=True, help="Recordings at a time.")
 @click.option(
     "--collar", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds around boundaries, total width."
