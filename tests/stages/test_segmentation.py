@@ -1,6 +1,7 @@
 """What the segmentation stage says of windows besides their scores."""
 
 import importlib
+import os
 
 import numpy as np
 import pytest
@@ -33,7 +34,9 @@ def test_a_window_is_silent_where_no_sample_is_a_sound(heard: int | None) -> Non
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_on_one_host_no_window_is_copied_on_its_way_to_a_model(count: int) -> None:
-    ring = RingWriter(f"diart-mp-copies-{count}", capacity=4 * WINDOW, window=WINDOW, rate=16000, generation=1)
+    ring = RingWriter(
+        f"diart-mp-copies-{os.getpid()}-{count}", capacity=4 * WINDOW, window=WINDOW, rate=16000, generation=1
+    )
     try:
         ring.write(np.random.default_rng(0).standard_normal(2 * WINDOW).astype(np.float32))
         references = [ring.reference(seq * STEP, WINDOW) for seq in range(count)]
