@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import signal
 import subprocess
@@ -82,6 +83,15 @@ def test_pages_show_commands_and_there_is_no_dead_link() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_site_has_no_link_out_of_its_pages() -> None:
+    """``mkdocs build --strict`` refuses those; where the repository is read they are of use."""
+    hook = runpy.run_path(str(ROOT / "docs" / "hooks.py"))["on_page_markdown"]
+    texts = [page.read_text() for page in PAGES[1:]]
+    assert any("](../" in text for text in texts)
+    assert not any("](../" in hook(text, page=None) for text in texts)
+    assert hook("[a](../b.md) [c](d.md)") == "a [c](d.md)"
 
 
 def test_tests_that_stand_behind_the_migration_page_are_there() -> None:
