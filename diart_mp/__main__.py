@@ -1,5 +1,5 @@
 """``python -m diart_mp``: the command line."""
 
-from diart_mp.cli.main import main
+from diart_mp.cli.entry import main
 
 main()

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from diart_mp import __version__
+from diart_mp.cli.entry import INTERRUPTED, hand_over
 from diart_mp.errors import DiartMpError
 
 # Name: (module with a click command ``command``, one line of help).
@@ -43,6 +44,7 @@ class _LazyGroup(click.Group):
         if name not in _COMMANDS:
             return None
         command: click.Command = importlib.import_module(_COMMANDS[name][0]).command
+        hand_over()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -65,7 +67,7 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of ``diart-mp``."""
+    """All that ``diart-mp`` does, to the exit of the process."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that this terminal cannot show is no failure
     sys.exit(run(arguments))
@@ -81,8 +83,8 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         text = " ".join(error.format_message().split()).rstrip(".")
         return _fail(f"{text}{_help_of(error)}", error.exit_code)
-    except click.Abort:
-        return 130
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except DiartMpError as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:  # of the command itself: standard output on a full disk, a temporary folder that is gone

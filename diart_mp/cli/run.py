@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from diart_mp.cli import options
+from diart_mp.cli.entry import INTERRUPTED
 from diart_mp.cli.report import Reporter, make_view
 from diart_mp.cli.sources import recorded_s, sources
 from diart_mp.errors import OutputError
@@ -18,7 +19,6 @@ from diart_mp.outputs.log import EventLog
 from diart_mp.topology import Job
 
 _DRAIN_S = 1.5  # that a run has, after Ctrl-C, to finish what it has heard
-INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
 
 
 @dataclass(slots=True)

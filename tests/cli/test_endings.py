@@ -1,6 +1,7 @@
 """However a run ends, by a signal, by nobody listening or by force: outputs are whole and nothing is left behind."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .command import COMMAND, TONES, Diart, Done, Turns, children, finish, results, turns
+from .command import COMMAND, ROOT, TONES, Diart, Done, Turns, children, finish, results, turns
 
 WITHIN_S = 3.0  # of a signal, the command has ended
 GONE_S = 2.0  # after the command was killed, its stages have ended
@@ -119,3 +120,30 @@ def test_standard_output_is_full(diart: Diart, talk: Path) -> None:
         assert done.returncode == 1
         assert len(complaints) == 1
         assert "No space left on device" in complaints[0]
+
+
+INTERRUPT = """
+import atexit, os, signal, sys
+
+def interrupt(): os.kill(os.getpid(), signal.SIGINT)
+
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name == os.environ["INTERRUPT_AT"]:
+            interrupt()
+
+sys.meta_path.insert(0, Interrupt)
+if os.environ["INTERRUPT_AT"] == "exit":
+    atexit.register(interrupt)
+"""
+
+
+@pytest.mark.parametrize("at", ["click", "diart_mp.errors", "diart_mp.cli.run", "diart_mp.runtime.local", "exit"])
+def test_ctrl_c_while_the_program_begins_or_ends(diart: Diart, talk: Path, tmp_path: Path, at: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = diart(
+        *(["--version"] if at == "exit" else ["run", talk, *TONES]), env={"PYTHONPATH": path, "INTERRUPT_AT": at}
+    )
+    assert (done.code, done.err.strip()) == (130, "")
+    assert diart.left() == []
