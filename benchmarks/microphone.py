@@ -1,11 +1,13 @@
 """A recording played into a virtual microphone: the live turns beside those of the file.
 
-    python -m benchmarks.microphone RECORDING [--latency 0.5]
+    python -m benchmarks.microphone RECORDING [--latency 0.5] [--clustering adaptive]
 
 PulseAudio plays the recording into ``diart-mp run --mic``; a stage behind capture keeps what was heard. Printed are the DER
-between the live turns and those of (1) a run over the very samples that were heard, (2) a run over the recording itself,
-begun where the microphone began to listen (windows fall on the same places; the samples went through two resamplers), and
-the time from the first speech to the first result that has a turn. No collar, overlap included.
+between the live turns and those of (1) a run over the very samples that were heard, (2) a run over the recording itself with
+its windows in the same places (the samples went through two resamplers), (3) the recording with windows from its own first
+sample on, as ``diart-mp run`` has it; beside that, to tell what is the microphone's part, (4) is (2) against (3): no microphone
+at all, only windows in other places. And the time from the first speech to the first result that has a turn. No collar,
+overlap included.
 """
 
 import argparse
@@ -23,14 +25,15 @@ import numpy as np
 import soundfile
 import soxr
 
+from diart_mp.audio.sound import QUIETEST, first_sound, has_sound
 from diart_mp.evaluation.der import diarization_error
 from diart_mp.outputs.read import load_rttm
 from diart_mp.runtime.stage import Chunk, Stage
 from diart_mp.topology import StageConfig
-from diart_mp.turns import Turn
 from tests.conftest import VirtualMicrophone, start_virtual_microphone
 
 RATE = 16_000  # samples per second
+Turns = list[tuple[float, float, str]]
 COMMAND = Path(sys.executable).with_name("diart-mp")
 
 
@@ -66,6 +69,16 @@ def lag(stream: np.ndarray, recording: np.ndarray) -> int:
     return int(np.argmax(agreement[: len(stream)]))
 
 
+def begun_with(stream: np.ndarray, original: np.ndarray, begin: int) -> np.ndarray:
+    """The recording at sample ``begin`` of as many samples as the stream has; both have their first sound at the same sample."""
+    placed = np.zeros_like(stream)
+    placed[begin : begin + len(original)] = original[: len(stream) - begin]
+    first = first_sound(stream) or 0
+    placed[:first] = 0
+    placed[first] = placed[first] if has_sound(placed[first : first + 1]) else QUIETEST
+    return placed
+
+
 def listen(
     microphone: VirtualMicrophone, recording: Path, output: Path, options: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -85,11 +98,11 @@ def listen(
     return [each for each in objects if each.get("kind") != "summary"]
 
 
-def turns_of_file(samples: np.ndarray, folder: Path, name: str, options: Sequence[str]) -> list[Turn]:
-    """Turns of a file with these samples, from the first step on as for microphones."""
+def turns_of_file(samples: np.ndarray, folder: Path, name: str, options: Sequence[str]) -> Turns:
+    """Turns of a file with these samples."""
     path = folder / f"{name}.wav"
     soundfile.write(path, samples, RATE, subtype="FLOAT")
-    command = [COMMAND, "run", path, "--start", "early", "--quiet", "--output", folder, "--format", "rttm", *options]
+    command = [COMMAND, "run", path, "--quiet", "--output", folder, "--format", "rttm", *options]
     subprocess.run(command, check=True)
     return load_rttm(folder / f"{name}.rttm").get(name, [])
 
@@ -99,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recording", type=Path)
     parser.add_argument("--latency", default="0.5")
+    parser.add_argument("--clustering", default="exact")
     arguments = parser.parse_args()
     played, rate = soundfile.read(arguments.recording, dtype="float32", always_2d=True)
     original = soxr.resample(played.mean(axis=1), rate, RATE)
@@ -106,19 +120,27 @@ def main() -> None:
         folder = Path(temporary)
         (folder / "windows").mkdir()
         keep = ["--insert", "benchmarks.microphone:Keep@capture", "--option", f"keep.folder={folder / 'windows'}"]
-        options = ["--latency", arguments.latency]
+        options = ["--latency", arguments.latency, "--clustering", arguments.clustering]
         wave = folder / "played.wav"
         soundfile.write(wave, played, rate)
         objects = listen(microphone, wave, folder / "live", [*options, *keep])
         live = load_rttm(folder / "live" / "microphone.rttm").get("microphone", [])
         stream = heard(folder / "windows")
         begin = lag(stream, original)
-        padded = np.zeros_like(stream)
-        padded[begin : begin + len(original)] = original[: len(stream) - begin]
-        for name, samples in (("the samples heard", stream), ("the recording", padded)):
-            file = turns_of_file(samples, folder, name.split()[-1], options)
-            error = diarization_error(file, live, duration=len(stream) / RATE)
-            sys.stdout.write(f"live turns beside those of {name}: DER {100 * abs(error.rate):.2f} %\n")
+        seconds, start = len(stream) / RATE, begin / RATE
+        early, exact = [*options, "--start", "early"], [*options, "--start", "exact"]
+        same = turns_of_file(stream, folder, "heard", early)
+        placed = turns_of_file(begun_with(stream, original, begin), folder, "recording", early)
+        alone = turns_of_file(original, folder, "alone", exact)
+        moved = [(one + start, other + start, who) for one, other, who in alone]
+        for name, file, found in (
+            ("live turns beside those of the samples heard", same, live),
+            ("live turns beside those of the recording, same windows", placed, live),
+            ("live turns beside those of the recording, its own windows", moved, live),
+            ("the recording with both windows, no microphone", moved, placed),
+        ):
+            error = diarization_error(file, found, duration=seconds)
+            sys.stdout.write(f"{name}: DER {100 * abs(error.rate):.2f} %\n")
     first = next(each for each in objects if each["turns"])
     speech = min(turn["start"] for turn in first["turns"])
     shown = first["end"] + first["latency_ms"] / 1000
