@@ -16,11 +16,17 @@ from diart_mp.errors import OutputError
 class LineFile:
     """One output file. Raises OutputError, naming the file, where the operating system refuses something."""
 
-    def __init__(self, path: Path, *, replace: bool) -> None:
-        """Open for writing without emptying it yet; a file that is there is refused unless ``replace`` is true."""
+    def __init__(self, path: Path, *, replace: bool, resume: bool = False) -> None:
+        """Open for writing without emptying it yet; a file that is there is refused unless ``replace`` is true.
+
+        ``resume``: what it has is an earlier process's and may well be what comes now: only what differs is written, so
+        that it is never shorter than it was because somebody begins anew.
+        """
         self.path = path
         self._created = not os.path.lexists(path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if replace else os.O_EXCL)
+        self._older = resume and path.is_file()  # has lines that may be those that come
+        access = os.O_RDWR if self._older else os.O_WRONLY
+        flags = access | os.O_CREAT | os.O_CLOEXEC | (0 if replace or resume else os.O_EXCL)
         try:
             self._descriptor = os.open(path, flags, 0o666)
         except FileExistsError:
@@ -30,9 +36,10 @@ class LineFile:
         self._good = 0  # bytes up to the end of the last complete line
 
     def start(self, header: str) -> None:
-        """Empty the file and write its header."""
+        """Empty the file, unless it goes on, and write its header."""
         try:
-            self._cut()
+            if not self._older:
+                self._cut()
         except OSError as error:
             raise unwritable(self.path, error) from error
         self.append(header)
@@ -65,6 +72,14 @@ class LineFile:
                 draft.unlink(missing_ok=True)
             raise unwritable(self.path, error) from error
 
+    def finish(self) -> None:
+        """All has been added: what an earlier process wrote beyond it goes."""
+        try:
+            if self._older:
+                self._cut()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
     def close(self) -> None:
         """Close the file; network file systems may report only now that something was not written."""
         try:
@@ -81,6 +96,8 @@ class LineFile:
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
+            if self._older and self._has(data):
+                return
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError:
@@ -88,6 +105,15 @@ class LineFile:
                 self._cut()
             raise
         self._good += len(data)
+
+    def _has(self, data: bytes) -> bool:
+        """Whether ``data`` comes next in the file as it was found; from the first difference on it is written anew."""
+        if os.pread(self._descriptor, len(data), self._good) == data:
+            self._good += len(data)
+            return True
+        self._older = False
+        self._cut()
+        return False
 
     def _cut(self) -> None:
         """Back to the end of the last complete line; what is no regular file has nothing to cut."""

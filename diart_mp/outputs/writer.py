@@ -45,8 +45,8 @@ class OutputSet:
         """Open the files of the stream ``name``; the folder is made if it is missing.
 
         ``rate``: samples per second. ``recorded``: write nothing that differs from run to run. ``force``: replace
-        existing files. ``resume``: the same, for an owner that folds its journal again from the start. ``revisable``: updates
-        may take back what was said, so all turns stay in memory until the end. Raises OutputError (no file was made or
+        existing files. ``resume``: the same, for an owner that folds its journal again from the start; what the files have
+        of that stays untouched. ``revisable``: updates may take back what was said, so all turns stay in memory until the end. Raises OutputError (no file was made or
         changed then, unless the disk is full); for an unknown format UsageError.
         """
         self.paths = output_paths(directory, name, formats)
@@ -56,7 +56,7 @@ class OutputSet:
         self._stitcher = Stitcher(rate)
         self._known = RevisedTurns(rate) if revisable and self._writers else None
         self._failure: OutputError | None = None
-        self._files = _open_all(directory, self.paths, replace=force or resume)
+        self._files = _open_all(directory, self.paths, replace=force, resume=resume)
         try:
             for writer, file in zip(self._writers, self._files, strict=True):
                 file.start(writer.header)
@@ -79,6 +79,8 @@ class OutputSet:
         try:
             if self._failure is None and self._files:
                 self._append(["".join(map(writer.turn, turns)) for writer in self._writers])
+                for file in self._files:
+                    file.finish()
                 if self._known is not None and self._known.revised:
                     self._revise(self._known.turns())
         finally:
@@ -166,7 +168,7 @@ def _check_folder(directory: Path) -> None:
         raise unwritable(directory, error) from error
 
 
-def _open_all(directory: Path, paths: Sequence[Path], *, replace: bool) -> list[LineFile]:
+def _open_all(directory: Path, paths: Sequence[Path], *, replace: bool, resume: bool) -> list[LineFile]:
     """Open all files, or none: where one is refused, those opened before it are withdrawn."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -175,7 +177,7 @@ def _open_all(directory: Path, paths: Sequence[Path], *, replace: bool) -> list[
     files: list[LineFile] = []
     try:
         for path in paths:
-            files.append(LineFile(path, replace=replace))
+            files.append(LineFile(path, replace=replace, resume=resume))
     except OutputError:
         for file in files:
             file.withdraw()

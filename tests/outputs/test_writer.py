@@ -153,13 +153,48 @@ def test_force_does_not_replace_a_folder_nor_touch_the_other_files(tmp_path: Pat
         check_outputs(tmp_path, ["talk"], ALL, True)
 
 
-def test_resumed_stream_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
+def torn(folder: Path, count: int) -> dict[str, bytes]:
+    """What is left of a stream whose owner was killed after ``count`` updates, in the middle of a line."""
+    outputs = open_set(folder)
+    for seq in range(count):
+        outputs.write(update(seq))
+    whole = contents(folder)
+    for path in outputs.paths:
+        with path.open("ab") as file:
+            file.write(b"SPEAKER ta")
+    return whole
+
+
+@pytest.mark.parametrize("count", [0, 7, 12])
+def test_resumed_stream_ends_like_an_undisturbed_one(tmp_path: Path, count: int) -> None:
     write_all(open_set(tmp_path / "undisturbed"))
-    for seq in range(7):
-        if seq == 0:
-            first = open_set(tmp_path / "resumed")
-        first.write(update(seq))
+    torn(tmp_path / "resumed", count)
     write_all(open_set(tmp_path / "resumed", resume=True))
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "undisturbed")
+
+
+def test_what_is_right_stays_while_a_stream_is_resumed(tmp_path: Path) -> None:
+    before = torn(tmp_path, 7)
+    outputs = open_set(tmp_path, resume=True)
+    for seq in range(7):
+        now = contents(tmp_path)
+        assert all(now[name].startswith(text) for name, text in before.items()), f"before update {seq}"
+        outputs.write(update(seq))
+    outputs.write(update(8))
+    assert all(contents(tmp_path)[name].startswith(text) for name, text in before.items())
+
+
+def test_a_resumed_stream_that_turns_out_otherwise(tmp_path: Path) -> None:
+    """From the first difference on, and beyond its end, nothing is left of what was there."""
+    write_all(open_set(tmp_path / "shorter"), 5)
+    torn(tmp_path / "resumed", 9)
+    write_all(open_set(tmp_path / "resumed", resume=True), 5)
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "shorter")
+    for path in (tmp_path / "resumed").iterdir():
+        text = path.read_bytes()
+        path.write_bytes(text[:30] + b"?" + text[31:] + b"more\n")
+    write_all(open_set(tmp_path / "resumed", resume=True))
+    write_all(open_set(tmp_path / "undisturbed"))
     assert contents(tmp_path / "resumed") == contents(tmp_path / "undisturbed")
 
 
