@@ -1,10 +1,11 @@
 """Identification: which enrolled speaker, if any, each global speaker of a stream is.
 
 Gathers the embeddings that the windows give of every global speaker and compares their mean with the enrolled voices, so a name
-rests on all that was heard of somebody. Pure NumPy; knows nothing of turns, time or files. One object per stream in the
+rests on all that was heard of somebody, or on the last of it where a global speaker may turn out to be several people. Pure NumPy; knows nothing of turns, time or files. One object per stream in the
 identify stage.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,11 +25,16 @@ HOLD = 0.03
 class Identification:
     """Names of the global speakers of one stream, from one window after another."""
 
-    def __init__(self, voices: Mapping[str, NDArray[np.floating]], *, threshold: float) -> None:
-        """``voices``: unit embeddings (n, dimension) by name; ``threshold``: cosine similarity from which somebody has a name."""
+    def __init__(
+        self, voices: Mapping[str, NDArray[np.floating]], *, threshold: float, memory_s: float = math.inf
+    ) -> None:
+        """``voices``: unit embeddings (n, dimension) by name; ``threshold``: cosine similarity from which somebody has a name.
+
+        ``memory_s``: what was heard before so many seconds of somebody talking alone counts 1/e of what is heard now.
+        """
         self._names = list(voices)
         self._voices = [voices[name].astype(np.float64) for name in self._names]
-        self._threshold = threshold
+        self._threshold, self._memory_s = threshold, memory_s
         self._sums: dict[int, NDArray[np.float64]] = {}
         self._seconds: dict[int, float] = {}
         self._given: dict[int, str] = {}
@@ -48,7 +54,8 @@ class Identification:
         for label, embedding, alone in zip(labels, embeddings, seconds.tolist(), strict=True):
             if label < 0 or alone <= 0 or not np.isfinite(embedding).all():
                 continue
-            self._sums[label] = self._sums.get(label, 0.0) + alone * embedding.astype(np.float64)
+            kept = math.exp(-alone / self._memory_s)
+            self._sums[label] = kept * self._sums.get(label, 0.0) + alone * embedding.astype(np.float64)
             self._seconds[label] = self._seconds.get(label, 0.0) + alone
             self._name(label)
 

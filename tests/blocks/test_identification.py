@@ -1,5 +1,7 @@
 """Who a global speaker is: by all that was heard of him, with a threshold, and without flickering."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -43,10 +45,20 @@ def test_name_is_held_against_one_hardly_nearer_and_given_up_for_one_that_is() -
     assert identification.name(0) is None
 
 
-def test_restored_one_goes_on_alike() -> None:
+def test_label_that_is_somebody_else_now_has_his_name_where_the_memory_is_short() -> None:
+    for memory_s, name in ((math.inf, "Ann"), (8.0, "Bo")):
+        identification = Identification(VOICES, threshold=0.7, memory_s=memory_s)
+        for voice, seconds in ((ANN[:1], 60), (BO, 12)):
+            for _ in range(seconds):
+                identification.learn([0], voice, SECOND)
+        assert identification.name(0) == name
+
+
+@pytest.mark.parametrize("memory_s", [math.inf, 5.0])
+def test_restored_one_goes_on_alike(memory_s: float) -> None:
     generator = np.random.default_rng(3)
     rows = [generator.normal(size=(2, 3)) for _ in range(30)]
-    whole, other = Identification(VOICES, threshold=0.2), Identification(VOICES, threshold=0.2)
+    whole, other = (Identification(VOICES, threshold=0.2, memory_s=memory_s) for _ in range(2))
     said = []
     for place, row in enumerate(rows):
         whole.learn([0, 1], row / np.linalg.norm(row, axis=1, keepdims=True), np.ones(2))
