@@ -25,19 +25,47 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     log: Path | None = None
     ready: bool = False
+    proven: bool = False  # one of its processes has been ready: what keeps a later one from it may pass
     started_at: float = 0.0
     restart_at: float | None = None  # monotonic s
     restarts: list[float] = field(default_factory=list)  # monotonic s
     total_restarts: int = 0
     in_a_row: int = 0  # restarts since the last result
+    failed_starts: int = 0  # ends before it was ready, since it was ready last
     beat: Mapping[str, Any] = field(default_factory=dict)
     heard_at: float = 0.0  # monotonic s of the last beat
     hung: str = ""  # why the present process is being killed
+    fatal: str = ""  # why the present process says that it cannot go on
 
     @property
     def label(self) -> str:
         """Its name, with the number of the replica where that is not the first."""
         return self.name if self.replica == 0 else f"{self.name}/{self.replica}"
+
+    @property
+    def fruitless(self) -> int:
+        """How many restarts in a row nothing has come of; results of other replicas do not make up for failed starts."""
+        return max(self.in_a_row, self.failed_starts)
+
+    def begin(self, epoch: int, now: float, directory: Path) -> Path:
+        """Everything anew for a process that is about to be started; the file that it logs to."""
+        self.epoch, self.ready, self.restart_at, self.beat = epoch, False, None, {}
+        self.started_at = self.heard_at = now
+        self.hung = self.fatal = ""
+        self.log = directory / f"{self.name}-{self.replica}-{epoch}.log"
+        return self.log
+
+    def on_ready(self) -> None:
+        """It can take chunks."""
+        self.ready = self.proven = True
+        self.failed_starts = 0
+
+    def has_failed(self, now: float) -> None:
+        """Count the end of its process."""
+        self.failed_starts += not self.ready
+        self.in_a_row += 1
+        self.total_restarts += 1
+        self.restarts.append(now)
 
     def status(self) -> dict[str, Any]:
         """What ``diart-mp top`` shows of it, as plain values."""

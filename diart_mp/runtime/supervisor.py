@@ -2,7 +2,8 @@
 
 Each start of a stage gets a new epoch. A stage that exits without having been told to is restarted, with growing pauses and
 within a budget; owners hear of it once the new process is ready and send again what was in flight. A stage that says
-"fatal" (a model that does not exist, a disk that is full) ends the run with that line instead. Death is seen by the
+"fatal" (a model that does not exist, a disk that is full) ends the run with that line instead, as does one that cannot even start; but
+what has been ready before is given time to be so again (memory of a device that is not free yet, a port in use). Death is seen by the
 exit of the process, never by silence alone. Runs in the process of ``diart-mp run``; events go to a view.
 """
 
@@ -189,10 +190,7 @@ class Supervisor:
 
     def _spawn(self, process: Child) -> None:
         self._epoch += 1
-        process.epoch, process.ready, process.restart_at, process.beat = self._epoch, False, None, {}
-        process.started_at = process.heard_at = time.monotonic()
-        process.hung = ""
-        process.log = Path(self._topology.directory) / f"{process.name}-{process.replica}-{process.epoch}.log"
+        log_file = process.begin(self._epoch, time.monotonic(), Path(self._topology.directory))
         config = self._topology.stage(process.name)
         # One process, one core: numeric libraries must not start a thread per core in each stage.
         threads = dict.fromkeys(_THREADS, str(config.threads))
@@ -200,7 +198,7 @@ class Supervisor:
         command = [sys.executable, "-P", "-m", "diart_mp", "stage", name, "--topology", str(self._file)]
         command += ["--epoch", str(process.epoch), "--guard", str(self._guard_read)]
         descriptors = self._inherit if process in self._owners() else ()
-        with process.log.open("wb") as log:
+        with log_file.open("wb") as log:
             process.process = subprocess.Popen(  # noqa: S603  # our own command
                 command,
                 stdin=subprocess.DEVNULL,
@@ -243,7 +241,9 @@ class Supervisor:
             for event in message["events"]:
                 self._event(event)
         elif message["kind"] == "fatal":
-            raise StageFatalError(str(message.get("text")), int(message.get("code", 1)))
+            process.fatal = str(message.get("text"))
+            if process.ready or not process.proven:  # else its end, which follows, is one of those that are tried again
+                raise StageFatalError(process.fatal, int(message.get("code", 1)))
 
     def _on_elsewhere(self, message: dict[str, Any]) -> None:
         """A stage says something that somebody else has started; what it may not say, such as that the run is over, is refused."""
@@ -270,7 +270,7 @@ class Supervisor:
         return None
 
     def _on_ready(self, process: Child) -> None:
-        process.ready = True
+        process.on_ready()
         if not self._begun:
             return
         if process in self._owners():
@@ -354,20 +354,18 @@ class Supervisor:
         process.restarts = [at for at in process.restarts if now - at < _BUDGET_S]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         how = f"{process.hung}, so it was killed" if process.hung else how
-        last = process.last_line()
-        spent = len(process.restarts) >= _BUDGET or process.in_a_row >= _FRUITLESS
-        if spent or (not process.ready and code > 0):
-            restarts = max(len(process.restarts), process.in_a_row)
+        spent = len(process.restarts) >= _BUDGET or process.fruitless >= _FRUITLESS
+        if spent or (code > 0 and not process.ready and not process.proven):
+            restarts = max(len(process.restarts), process.fruitless)
             often = f" after {restarts} restarts" if restarts else ""
-            msg = f"{process.label} {how}{often}: {last or 'it left no message'}"
+            msg = f"{process.label} {how}{often}: {process.fatal or process.last_line() or 'it left no message'}"
             raise StageError(msg)
-        self._set_aside(process, code)
-        process.in_a_row += 1
-        pause = _BACK_OFF_S[min(process.in_a_row, len(_BACK_OFF_S)) - 1]
-        process.restarts.append(now)
-        process.total_restarts += 1
-        process.restart_at = now + pause
+        if process.ready or not (code > 0 or process.hung):  # else what is noted there is the process's before it
+            self._set_aside(process, code)
+        process.has_failed(now)
+        process.restart_at = now + _BACK_OFF_S[min(process.fruitless, len(_BACK_OFF_S)) - 1]
         self.restarts += 1
+        how = f"{how} ({process.fatal})" if process.fatal else how
         text = f"{process.label} {how}; restarting it"
         self._on_event({"event": "restart", "stage": process.label, "text": text, "log": process.log_lines()})
 

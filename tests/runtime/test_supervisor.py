@@ -43,6 +43,19 @@ sys.meta_path.insert(0, Finder())
 """  # of the owner's end, in the processes that find this in their path
 
 
+OBSTACLE = """
+import os, pathlib, sys
+
+obstacles = sorted(pathlib.Path(__file__).parent.glob("obstacle-*"))
+if obstacles and "clustering" in sys.orig_argv:
+    how = obstacles[0].read_text()
+    obstacles[0].unlink()
+    if how == "exit":
+        os._exit(1)
+    os.environ["DIART_MP_FAULTS"] = "clustering:nonsense"  # an error that the stage tells
+"""  # one for each start of clustering
+
+
 class Events:
     """What the supervisor told of."""
 
@@ -158,6 +171,45 @@ def test_a_stage_that_does_not_even_start_is_not_tried_for_ever(run: Run) -> Non
         supervisor.start()
         with pytest.raises(StageError, match=r"(capture|clustering) ended with exit code 1: .*"):
             step_until(supervisor, lambda: supervisor.finished)
+
+
+@pytest.mark.parametrize("how", ["exit", "fatal"])
+def test_a_stage_that_cannot_start_again_at_once_is_given_time(run: Run, how: str) -> None:
+    """A port, or the memory of a device, may not be free yet so soon after the death of who had it."""
+    (run.folder / "sitecustomize.py").write_text(OBSTACLE)
+    with run.supervisor({"PYTHONPATH": str(run.folder), "DIART_MP_FAULTS": "clustering:slow=0.05"}) as supervisor:
+        supervisor.start()
+        step_until(supervisor, lambda: run.events.of("result") != [])
+        for number in range(3):
+            (run.folder / f"obstacle-{number}").write_text(how)
+        os.kill(supervisor.pids()["clustering"], signal.SIGKILL)
+        step_until(supervisor, lambda: supervisor.finished)
+    texts = [event["text"] for event in run.events.of("restart") if event["stage"] == "clustering"]
+    assert texts[0] == "clustering was killed by signal 9; restarting it"
+    assert len(texts) == 4
+    said = " (DIART_MP_FAULTS: 'clustering:nonsense' is not " if how == "fatal" else "; restarting it"
+    assert all(text.startswith(f"clustering ended with exit code {1 + (how == 'fatal')}{said}") for text in texts[1:])
+    assert seqs([event["update"] for event in run.events.of("result")]) == list(range(28))
+    # What the killed process was working on is not the fault of those that did not even begin.
+    assert all("was set aside" not in event["text"] for event in run.events.of("error"))
+
+
+def test_a_stage_that_cannot_start_again_at_all_ends_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "_BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(supervisor_module, "_FRUITLESS", 2)
+    run = Run(run.folder, samples=1_000_000)
+    (run.folder / "sitecustomize.py").write_text(OBSTACLE)
+    with run.supervisor({"PYTHONPATH": str(run.folder)}) as supervisor:
+        supervisor.start()
+        step_until(supervisor, lambda: run.events.of("result") != [])
+        for number in range(9):
+            (run.folder / f"obstacle-{number}").write_text("fatal")
+        os.kill(supervisor.pids()["clustering"], signal.SIGKILL)
+        with pytest.raises(
+            StageError, match=r"clustering ended with exit code 2 after . restarts: .* is not STAGE:ACTION"
+        ):
+            step_until(supervisor, lambda: supervisor.finished)
+    assert 6 <= len(list(run.folder.glob("obstacle-*"))) <= 7
 
 
 def test_a_stage_that_never_gets_anywhere_is_not_tried_for_ever(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
