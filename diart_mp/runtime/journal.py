@@ -1,9 +1,10 @@
 """What an owner writes so that a new process can go on for it: results as lines, and the checkpoint that covers them.
 
-Three files per stream in the run folder. The journal gets one JSON line per result, flushed before anything else is
-done with that result. The checkpoint is replaced (temporary file, rename) and carries a CRC; the one before it is
-kept, for the case that the newest is damaged. If both are, a recording is computed again from its beginning, which
-costs time but no word; a live stream cannot go back and ends. Runs in owners.
+Three files per stream in the run folder. The journal gets one line per result, its CRC (8 hex digits) and the result as JSON, flushed before
+anything else is done with that result; from a damaged line on it counts as never written. The checkpoint is replaced (temporary file,
+rename) and carries a CRC too; the one before it is kept, for the case that the newest is damaged. If both are, or lie behind a
+damaged line, a recording is computed again from its beginning, which costs time but no word; a live stream cannot go back and
+ends. Runs in owners.
 """
 
 import contextlib
@@ -39,13 +40,17 @@ class Position:
 
 
 class Journal:
-    """The journal of one stream. Opening it reads back what an earlier process wrote."""
+    """The journal of one stream. Opening it reads back what an earlier process wrote.
+
+    ``lines``: those results. ``damaged``: there were more, but a line after them is not what was written.
+    """
 
     def __init__(self, directory: Path, name: str) -> None:
         self._path = directory / f"{name}.journal"
         self._checkpoint = directory / f"{name}.checkpoint"
         self._older = directory / f"{name}.older"
         self.resumed = self._path.exists()  # an earlier process has begun this stream
+        self.damaged = False
         self.lines = self._read()
         try:
             self._file = self._path.open("ab")
@@ -56,7 +61,8 @@ class Journal:
     def append(self, result: dict[str, Any]) -> None:
         """Write one result; after this call it survives the death of the process."""
         try:
-            self._file.write(json.dumps(result).encode() + b"\n")
+            data = json.dumps(result).encode()
+            self._file.write(b"%08x %b\n" % (zlib.crc32(data), data))
             self._file.flush()
         except OSError as error:
             msg = f"cannot write the journal {self._path}: {error.strerror}; free some space in {self._path.parent}"
@@ -95,6 +101,11 @@ class Journal:
         """How many chunks have a result: one more than the last ``seq``."""
         return int(self.lines[-1]["seq"]) + 1 if self.lines else 0
 
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier process got as far as to take audio."""
+        return bool(self.lines) or self.damaged or self._checkpoint.exists() or self._older.exists()
+
     def _load(self, path: Path) -> Position | None:
         try:
             data = path.read_bytes()
@@ -120,12 +131,19 @@ class Journal:
             path.unlink(missing_ok=True)
 
     def _read(self) -> list[dict[str, Any]]:
-        """All whole lines; a torn last one is cut off."""
+        """All lines up to the first that is not whole; it is cut off, and what follows it too. A torn last one is no damage."""
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return []
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(self._path, len(whole))
-        return [json.loads(line) for line in whole.splitlines()]
+        lines, good = [], 0
+        while (end := data.find(b"\n", good)) >= 0:
+            line = data[good:end]
+            if line[:9] != b"%08x " % zlib.crc32(line[9:]):
+                self.damaged = True
+                break
+            lines.append(json.loads(line[9:]))
+            good = end + 1
+        if good < len(data):
+            os.truncate(self._path, good)
+        return lines

@@ -269,7 +269,7 @@ class OwnedStream:
             self.report("note", stream=self.name, text=text)
 
     def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
-        first = first_sound(block) if self._plan.sound is None else None
+        first = first_sound(block) if self._plan.sound is None and not self._source.placed else None
         if first is not None:
             self._plan.begin_at(self._plan.samples + first)
 
@@ -399,11 +399,15 @@ class OwnedStream:
             self._said = update.end
 
     def _found(self) -> Position | None:
-        """Where an earlier process left the stream; AudioError where a live one left nothing to go on with."""
-        position, done = self._journal.load(), self._journal.done
-        if done and position is None and self.live:
-            msg = f"{self.name} cannot go on after result {done - 1}: both checkpoints of it are damaged (bad memory or disk?)"
+        """Where an earlier process left the stream; AudioError where it left nothing to go on with and cannot be read again."""
+        position, journal, done = self._journal.load(), self._journal, self._journal.done
+        where = f"the journal of {self.name} is damaged from result {done} on (bad memory or disk?)"
+        if position is None and journal.begun and (self.live or self._source.fileno() is not None):
+            why = where if journal.damaged else "both checkpoints of it are damaged (bad memory or disk?)"
+            msg = f"{self.name} cannot go on after {done} results: {why}"
             raise AudioError(msg)
+        if journal.damaged:
+            self.report("note", stream=self.name, text=f"{where}; what follows is computed again")
         return position
 
     def _make_ring(self, name: str, generation: int, position: Position | None) -> RingWriter:

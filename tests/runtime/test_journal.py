@@ -1,6 +1,5 @@
 """What an owner leaves on disk for its successor, and what damage to it does."""
 
-import json
 import os
 import subprocess
 import sys
@@ -87,7 +86,28 @@ def test_a_torn_end_is_cut_off(tmp_path: Path, cut: int) -> None:
     assert (journal.load() is None) == (kept < 4)  # a checkpoint of what the journal has not is none
     journal.append({"after": "it"})
     journal.close()
-    assert [json.loads(line) for line in path.read_bytes().splitlines()] == [*LINES[:kept], {"after": "it"}]
+    journal = Journal(tmp_path, "s")
+    assert (journal.lines, journal.damaged) == ([*LINES[:kept], {"after": "it"}], False)
+    journal.close()
+
+
+def test_every_flipped_bit_of_the_journal_is_found(tmp_path: Path) -> None:
+    path = written(tmp_path) / "s.journal"
+    whole = path.read_bytes()
+    for position in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        journal = Journal(tmp_path, "s")
+        good = whole[: position // 8].count(b"\n")
+        assert journal.lines == LINES[:good]
+        assert journal.damaged == (position < 8 * (len(whole) - 1))  # without its line break the last one is torn
+        assert (journal.load() is None) == (good < 4)
+        journal.append({"after": "it"})
+        journal.close()
+        again = Journal(tmp_path, "s")
+        assert (again.lines, again.damaged) == ([*LINES[:good], {"after": "it"}], False)
+        again.close()
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Streams whose source cannot go back: pipes, and live ones, which cannot even wait."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +11,7 @@ import soundfile
 
 from diart_mp.audio.file import FileSource
 from diart_mp.audio.pcm import PcmSource
+from diart_mp.audio.push import PushSource
 from diart_mp.errors import AudioError
 from diart_mp.messages import Message
 from diart_mp.runtime.journal import Journal
@@ -193,6 +193,17 @@ def test_an_early_start_takes_ripples_for_silence(tmp_path: Path) -> None:
     assert starts[0] == starts[1]
 
 
+@pytest.mark.parametrize("silence", [1, 128, 2500])
+def test_an_early_start_of_what_somebody_hands_over_counts_from_its_first_sample(tmp_path: Path, silence: int) -> None:
+    """Whoever writes step by step has the result of a step with it, also where the recording begins with silence."""
+    source, pipeline = PushSource("talk", RATE, RATE, live=False), Pipeline()
+    stream = open_stream(tmp_path, source, settings=EARLY)
+    source.write(np.concatenate([np.zeros(silence, np.int16), samples(3000)]))
+    source.end()
+    drive(stream, pipeline)
+    assert [start for start, _ in pipeline.windows][:9] == [320 * number - 1280 for number in range(9)]
+
+
 def answer(stream: OwnedStream, pipeline: Pipeline, messages: list[Message]) -> None:
     for message in messages:
         for result in pipeline.take(message):
@@ -289,7 +300,9 @@ def test_a_live_stream_reports_the_time_that_nobody_listened(
     sound = np.concatenate(heard) / np.float32(32768)
     for start, window in pipeline.windows:  # each sample where it belongs, the lost ones as silence
         np.testing.assert_array_equal(window, sound[start : start + 1600])
-    lines = [json.loads(line) for line in (tmp_path / f"{stream.id}.journal").read_text().splitlines()]
+    journal = Journal(tmp_path, stream.id)
+    lines = journal.lines
+    journal.close()
     assert seqs(lines) == list(range(len(lines)))
     assert lines[-1]["end"] >= stream.seconds - 1e-6
 
@@ -309,6 +322,6 @@ def test_a_live_stream_that_cannot_go_on_says_so(tmp_path: Path, make_pipe: Call
     before = files(tmp_path)
     for checkpoint in [*tmp_path.glob("*.checkpoint"), *tmp_path.glob("*.older")]:
         checkpoint.write_bytes(b"?")
-    with pytest.raises(AudioError, match=r"talk cannot go on after result \d+: both checkpoints of it are damaged"):
+    with pytest.raises(AudioError, match=r"talk cannot go on after \d+ results: both checkpoints of it are damaged"):
         open_stream(tmp_path, pipe.source(), epoch=2)
     assert files(tmp_path) == before
