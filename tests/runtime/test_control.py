@@ -88,6 +88,7 @@ def test_what_is_said_behind_a_command_is_left_for_later(supervisor: Supervisor,
         assert control.socket.poll(20_000)
         heard += [command["kind"] for command in control.commands(until="start")]
     assert heard == ["restarted", "start"]
+    assert control.socket is not None
     assert control.socket.poll(20_000)
     assert [command["kind"] for command in control.commands()] == ["drain"]
 
