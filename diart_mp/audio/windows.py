@@ -28,8 +28,8 @@ class WindowPlan:
 
     With ``start = "exact"`` the first window is the first ``duration`` samples; a stream shorter than that is
     padded at its left. With "early" the first window ends after the first step, and where a stream begins with digital
-    silence the windows are counted anew from the first sound on: then they are those of the same recording without
-    that silence. The windows of a stream depend on its samples alone, not on how it was read. Otherwise window
+    silence (and its source does not say that this is where it begins, ``Source.placed``) the windows are counted anew from the
+    first sound on: then they are those of the same recording without that silence. The windows of a stream depend on its samples alone, not on how it was read. Otherwise window
     ``seq`` of a stream without skipping begins at ``origin + seq * step``, also where the step does not divide the
     duration.
     """
