@@ -38,6 +38,7 @@ from diart_mp.turns import Turn, Update
 HINDSIGHT, ADAPTIVE = "diart_mp.blocks.hindsight", "diart_mp.blocks.adaptive"
 ABLATIONS: dict[str, dict[str, float]] = {
     "hindsight in live labels": {f"{HINDSIGHT}.OFTEN_S": 1e9},
+    "doubt of unsure voices": {f"{ADAPTIVE}.SURE_S": 0.0},
     "correction for shortness": {f"{ADAPTIVE}.NOISE": 0.0, f"{ADAPTIVE}.NEAREST": 0.9},
     "pushing apart": {f"{HINDSIGHT}._APART": 0.0},
     "a minimum of speech": {f"{HINDSIGHT}._SHORTEST_S": 0.1, f"{HINDSIGHT}._SOMEBODY_S": 0.1, f"{ADAPTIVE}.FOUNDING_S": 0.1},

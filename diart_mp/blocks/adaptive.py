@@ -3,14 +3,14 @@
 Differs from ``IncrementalClustering`` in its evidence. A local speaker counts for as many seconds as he talks alone; what
 the shortness of his speech, and of what is known of a speaker, adds to their distance is taken off; who has not talked alone for long enough
 founds nobody. Until then he is the nearest free speaker, unless there is none or he is plainly somebody else: then he has the
-lowest free name provisionally, which becomes his if he stays. And every few seconds the speakers are replaced by those that a
-clustering of all that was heard finds (``blocks.hindsight``). One object per stream in the clustering stage. Knows nothing of
+lowest free name provisionally, which becomes his if he stays. A voice of which the segmentation was never sure is nobody new
+once somebody is known. And with every window the speakers are replaced by those that a clustering of all that was heard finds (``blocks.hindsight``). One object per stream in the clustering stage. Knows nothing of
 models, time or messages.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ FOUNDING_S = 1.0
 LEARNING_S = 0.8
 """Seconds of clean speech in a window from which a local speaker adds to what is known of the speaker that he is."""
 
+SURE, SURE_S = 0.9, 0.1
+"""Score from which the segmentation is sure that somebody talks, and seconds of it that a new name takes: what it hears in
+breath, laughter and noise has scores little above ``tau_active``."""
+
 _PLAIN_S = 0.3  # of clean speech from which a voice that is near nobody is not given to the nearest
 MOST_S, UNSURE_S = 5.0, 0.05
 """Seconds of clean speech in one window that count at most, and as which none counts."""
@@ -46,6 +50,18 @@ class Speakers:
 
     names: NDArray[np.int64]
     voices: Voices
+
+
+class _Heard(NamedTuple):
+    """Who talks in a window: places among its local speakers, seconds of clean speech, whether that is speech for sure, and
+    nearness and corrected distances to the known speakers, (who talks, speakers).
+    """
+
+    locals_: NDArray[np.intp]
+    seconds: Floats
+    sure: NDArray[np.bool_]
+    nearness: Floats
+    distances: Floats
 
 
 class AdaptiveClustering:
@@ -82,10 +98,12 @@ class AdaptiveClustering:
         if known.voices.sums.shape[1] != embeddings.shape[1]:
             msg = f"embeddings have {embeddings.shape[1]} dimensions, those of the stream so far {known.voices.sums.shape[1]}"
             raise ValueError(msg)
-        nearness, distances = self._compare(units[locals_], seconds[locals_], usable[locals_], known.voices)
-        labels[locals_] = self._match(nearness, distances, seconds[locals_], known.names)
+        sure = (segmentation[:, locals_] >= SURE).sum(axis=0) * (length_s / len(segmentation)) >= SURE_S
+        compared = self._compare(units[locals_], seconds[locals_], usable[locals_], known.voices)
+        heard = _Heard(locals_, seconds[locals_], sure, *compared)
+        labels[locals_] = self._match(heard, known.names)
         learned = (labels != UNMAPPED) & (seconds >= LEARNING_S)
-        founders = self._place(locals_, seconds, nearness, distances, known.names, labels)
+        founders = self._place(heard, known.names, labels)
         learned[founders] = True
         self._learn_from(known, labels[learned], units[learned], seconds[learned])
         return labels
@@ -105,43 +123,33 @@ class AdaptiveClustering:
         distances = average - NOISE * self._settings.delta_new * brevity
         return nearness, np.where(usable[:, None], distances, -1.0)
 
-    def _match(
-        self, nearness: Floats, distances: Floats, seconds: Floats, names: NDArray[np.int64]
-    ) -> NDArray[np.intp]:
-        """Names of the local speakers that are near enough to somebody, none twice; -1 for the others."""
-        labels = np.full(len(nearness), UNMAPPED)
-        near = distances < NEAREST * self._settings.delta_new
-        gains = np.where(near, nearness * np.clip(seconds, UNSURE_S, MOST_S)[:, None], -1.0)
+    def _match(self, heard: _Heard, names: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Names of those who talk and are near enough to somebody, none twice; -1 for the others."""
+        labels = np.full(len(heard.locals_), UNMAPPED)
+        near = heard.distances < NEAREST * self._settings.delta_new
+        gains = np.where(near, heard.nearness * np.clip(heard.seconds, UNSURE_S, MOST_S)[:, None], -1.0)
         rows, columns = linear_sum_assignment(gains, maximize=True)
         for row, column in zip(rows, columns, strict=True):
             if near[row, column]:
                 labels[row] = names[column]
         return labels
 
-    def _place(
-        self,
-        locals_: NDArray[np.intp],
-        seconds: Floats,
-        nearness: Floats,
-        distances: Floats,
-        names: NDArray[np.int64],
-        labels: NDArray[np.intp],
-    ) -> list[int]:
+    def _place(self, heard: _Heard, names: NDArray[np.int64], labels: NDArray[np.intp]) -> list[int]:
         """Find names, in ``labels``, for those who are near nobody; gives the local speakers that are somebody new."""
         free = [name for name in range(self._settings.max_speakers) if name not in names]
         founders: list[int] = []
-        rows = [row for row, local in enumerate(locals_) if labels[local] == UNMAPPED]
-        for row in sorted(rows, key=lambda row: -seconds[locals_[row]]):
-            local = int(locals_[row])
+        rows = [row for row, local in enumerate(heard.locals_) if labels[local] == UNMAPPED]
+        for row in sorted(rows, key=lambda row: -heard.seconds[row]):
+            local, alone = int(heard.locals_[row]), heard.seconds[row]
             left = np.flatnonzero(~np.isin(names, labels))
-            alone = seconds[local]
-            plain = alone >= _PLAIN_S and left.size and distances[row, left].min() >= NEAREST * self._settings.delta_new
-            if free and (alone >= FOUNDING_S or plain or not left.size):
+            far = left.size and heard.distances[row, left].min() >= NEAREST * self._settings.delta_new
+            new = alone >= FOUNDING_S or (alone >= _PLAIN_S and far) or not left.size
+            if free and new and (heard.sure[row] or not names.size):
                 labels[local] = free.pop(0)
                 if alone >= FOUNDING_S:
                     founders.append(local)
             elif left.size:
-                labels[local] = names[left[int(nearness[row, left].argmax())]]
+                labels[local] = names[left[int(heard.nearness[row, left].argmax())]]
         return founders
 
     def _learn_from(self, known: Speakers, labels: NDArray[np.intp], units: Floats, seconds: Floats) -> None:

@@ -103,20 +103,37 @@ class OnlineDiarization:
     ) -> tuple[NDArray[np.intp], AggregatedRegion]:
         """The same up to the binarization: the labels of the local speakers and the aggregated scores of the region."""
         self._aggregation.check(start, segmentation, prepend=prepend)
+        known = self._known()
         own, labels = self._label(start, segmentation, embeddings, silent=silent)
-        region = self._aggregation(start, segmentation, labels, prepend=prepend)
         if self._hindsight is not None:
             self._hindsight.add(start, np.zeros_like(segmentation) if silent else segmentation, embeddings, own)
-            if self._hindsight.has_thought:
-                self._learn(self._hindsight)
-        return labels, region
+            if self._hindsight.has_thought and (self._warm_up is None or self._warm_up.is_over(start)):
+                own = self._learn(self._hindsight, start, own, known)
+                self._hindsight.tell(own)
+                labels = self._shown(own)
+        return labels, self._aggregation(start, segmentation, labels, prepend=prepend)
 
-    def _learn(self, hindsight: Hindsight) -> None:
-        """Correct the live labels of coming regions by what is known by now."""
+    def _learn(
+        self, hindsight: Hindsight, start: int, own: NDArray[np.intp], known: NDArray[np.int64]
+    ) -> NDArray[np.integer]:
+        """Correct the labels of coming regions by what is known by now; gives those of the newest window.
+
+        Who was somebody known is who hindsight says; who was new keeps the new name, since hindsight is slow to give one.
+        """
         found = hindsight.speakers()
-        if found is not None and isinstance(self.clustering, AdaptiveClustering):
-            self.clustering.learn(found[0])
-            self._aggregation.relabel({start: self._shown(labels) for start, labels in found[1].items()})
+        if found is None or not isinstance(self.clustering, AdaptiveClustering):
+            return own
+        self.clustering.learn(found[0])
+        better = found[1].pop(start)
+        self._aggregation.relabel({first: self._shown(labels) for first, labels in found[1].items()})
+        mixed = np.where(np.isin(own, known) & (better != UNMAPPED), better, own)
+        told = mixed[mixed != UNMAPPED]
+        return mixed if len(np.unique(told)) == len(told) else own
+
+    def _known(self) -> NDArray[np.int64]:
+        """Labels of the speakers that an adaptive clustering knows."""
+        speakers = self.clustering.speakers if isinstance(self.clustering, AdaptiveClustering) else None
+        return np.zeros(0, np.int64) if speakers is None else speakers.names
 
     def _shown(self, labels: NDArray[np.integer]) -> NDArray[np.integer]:
         """The names that are told for labels of the clustering."""

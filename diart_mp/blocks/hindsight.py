@@ -23,7 +23,7 @@ from diart_mp.blocks.kept import KeptWindow, kept_state, kept_windows, turns_of
 from diart_mp.blocks.scipy_parts import linear_sum_assignment
 from diart_mp.config import Settings
 
-HORIZON_S, EVERY_S, OFTEN_S = 30.0, 10.0, 2.0
+HORIZON_S, EVERY_S, OFTEN_S = 30.0, 10.0, 0.5
 """Seconds of windows whose labels may still change one by one; from one revision to the next; and from one correction of the
 live labels to the next."""
 
@@ -97,6 +97,10 @@ class Hindsight:
         """Keep the next window: first sample, scores (frames, local speakers), embeddings of clean speech, labels said."""
         self._windows.append(KeptWindow.of(start, segmentation, embeddings, labels, self._settings))
         self._since += 1
+
+    def tell(self, labels: NDArray[np.integer]) -> None:
+        """The labels that were said of the newest window after all."""
+        self._windows[-1] = replace(self._windows[-1], said=np.array(labels, np.int64))
 
     @property
     def has_thought(self) -> bool:

@@ -63,6 +63,19 @@ def test_a_new_voice_is_the_nearest_free_speaker_until_it_is_plain_that_it_is_ne
     assert known(blocks) == [0, 1, 2]
 
 
+def test_a_voice_that_the_segmentation_is_not_sure_of_gets_no_new_name() -> None:
+    blocks = clustering()
+    label(blocks, talk((0, 5)), EAST)
+    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.85], EAST, NORTH) == [0, -1]
+    assert known(blocks) == [0]
+    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.95], EAST, NORTH) == [0, 1]
+    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.85], EAST, NORTH) == [0, 1], "it is somebody known now"
+
+
+def test_the_first_voice_has_a_name_however_unsure() -> None:
+    assert label(clustering(), 0.6 * talk((0, 3)), EAST) == [0]
+
+
 def test_what_shortness_adds_to_a_distance_is_taken_off() -> None:
     # 0.8 is a distance of 0.2 from EAST: more than 0.54 * 0.35 = 0.19, but 0.13 is taken off for a second of speech
     near = 0.8 * EAST + 0.6 * NORTH

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from diart_mp.blocks.adaptive import AdaptiveClustering, Speakers
+from diart_mp.blocks.agglomerate import Voices
 from diart_mp.blocks.diarization import OnlineDiarization, Region
 from diart_mp.config import Settings
 
@@ -72,6 +74,30 @@ def test_what_no_window_has_seen_is_silent_however_long_it_is() -> None:
     assert first[2] == second[2] == 0
     assert 3000 <= first[0] < first[1] <= 4200
     assert far <= second[0] < second[1] <= far + 3200
+
+
+def test_hindsight_decides_who_of_the_known_speakers_talks_in_the_newest_window() -> None:
+    settings = Settings.from_seconds(rate=RATE, clustering="adaptive")
+    diarization = OnlineDiarization(settings)
+    both = np.repeat([[1.0, 0.0], [0.0, 1.0]], 5, axis=0).astype(np.float32)
+    for index in range(6):
+        diarization(index * settings.step, both, np.array([ANNA, BOB]))
+    assert isinstance(diarization.clustering, AdaptiveClustering)
+    misled = Voices.single(np.array([BOB, ANNA]), np.array([5.0, 5.0]), 5.0)
+    diarization.clustering.learn(Speakers(np.array([0, 1]), misled))
+    assert diarization(6 * settings.step, both, np.array([ANNA, BOB])).labels == (0, 1)
+
+
+def test_somebody_new_has_a_name_at_once_though_hindsight_is_slower() -> None:
+    settings = Settings.from_seconds(rate=RATE, clustering="adaptive")
+    diarization = OnlineDiarization(settings)
+    scores = np.repeat([[1.0, 0.0]], 20, axis=0).astype(np.float32)
+    for index in range(4):
+        diarization(index * settings.step, scores, np.array([ANNA, np.full(2, np.nan)]))
+    scores[-1] = (0.0, 1.0)  # Bob for the last 0.25 s
+    region = diarization(4 * settings.step, scores, np.array([ANNA, BOB]))
+    assert region.labels == (0, 1)
+    assert [speaker for _, _, speaker in region.turns] == [0, 1]
 
 
 def test_a_window_that_is_refused_leaves_no_trace() -> None:
