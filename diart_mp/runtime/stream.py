@@ -1,47 +1,41 @@
-"""One stream in the hands of its owner: source, windows, audio ring, account of what is in flight, journal, outputs.
+"""One stream in the hands of its owner: its audio (``runtime.intake``), account of what is in flight, journal, outputs.
 
 Knows nothing of sockets: ``runtime.owner`` asks it for messages to send and hands it the results. The order on disk is always
 journal line, outputs, checkpoint; a new process that finds these files goes on where they end. Runs in owners.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from diart_mp.audio.sound import first_sound
 from diart_mp.audio.source import Source
-from diart_mp.audio.windows import Window, WindowPlan
+from diart_mp.audio.windows import Window
 from diart_mp.config import Settings
-from diart_mp.errors import AudioError, DamagedAudioError, ProtocolError, StaleAudioError
-from diart_mp.messages import AudioRef, FieldValue, Message, Plain
+from diart_mp.errors import AudioError, ProtocolError
+from diart_mp.messages import FieldValue, Message, Plain
 from diart_mp.outputs.events import update_from_dict, update_to_dict
 from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime.answers import revision_from_plain, turns_from_plain
 from diart_mp.runtime.chunks import BUNDLES
+from diart_mp.runtime.intake import Intake, Report, remove_ring
 from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
 from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR, NAME
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
-from diart_mp.transport.ring import PREFIX, RingReader, RingWriter, ring_directory
+from diart_mp.transport.ring import PREFIX
 from diart_mp.turns import Revision, Turn, Update
 
-_LIVE_RING_S = 60  # audio that a live stream keeps, s
-_FILE_BLOCK_S, _PIPE_BLOCK_S = 2, 20  # what one read may give beyond what is wanted, s
 _SPARE_WINDOWS = (
     4 + CHECKPOINT_EVERY
 )  # steps of room in the ring beyond what is in flight; the older checkpoint needs them
 _SAVE_S = 0.2  # of work on a recording that a new process may have to do again
 _GROUPS = 4  # in which the chunks of a recording that may be in flight are sent
 _MAX_TEXT = 1000  # characters of an error
-
-Report = Callable[..., None]
 
 
 class OwnedStream:
@@ -64,22 +58,29 @@ class OwnedStream:
         report: Report,
     ) -> None:
         self.id, self.name = stream_id, source.name
-        self._source, self._settings = source, settings
+        self._settings = settings
         self._settings_field = Plain(settings.to_map())
-        self._reply_to, self.report = reply_to, report
-        self._plan = WindowPlan(settings)
+        self._reply_to, self.report, self._generation = reply_to, report, epoch
         self._pace = Pace(settings)
-        self._captured: deque[tuple[int, float]] = deque()  # (samples so far, monotonic s)
         self._said = 0  # end of the last result's region, samples
         with ExitStack() as undo:  # whatever is not to be had: the owner goes on with its other streams
             undo.callback(source.close)
             self._journal = Journal(directory, stream_id)
             undo.callback(self._journal.close if self._journal.resumed else self._journal.remove)
-            position = self._found()
+            position = self._found(again=not source.live and source.fileno() is None)
             checkpoint, done = position.checkpoint if position else Checkpoint(), self._journal.done
             self._ledger = Ledger(max_in_flight=max_in_flight, epoch=epoch, checkpoint=checkpoint, done=done)
-            self._ring = self._make_ring(f"{PREFIX}{stream_id}-{epoch}", epoch, position)
-            undo.callback(self._ring.close)
+            self._intake = Intake(
+                source,
+                settings,
+                ring=f"{PREFIX}{stream_id}-{epoch}",
+                generation=epoch,
+                windows=max_in_flight + CHECKPOINT_EVERY + _SPARE_WINDOWS,
+                position=position,
+                report=report,
+            )
+            undo.callback(self._intake.close)
+            self._plan = self._intake.plan
             # They begin anew, with what the journal has: not before all else is there.
             self._outputs = open_outputs(self._journal.resumed)
             undo.callback(self._outputs.close)
@@ -87,15 +88,14 @@ class OwnedStream:
             self._save()
             undo.pop_all()
         if position is not None:  # only now: until the new ring is on record, whoever comes next needs the old one
-            (ring_directory() / position.ring).unlink(missing_ok=True)
+            remove_ring(position.ring)
         self._aside: dict[int, str] = {}
-        self._input_ended = False
         self.complete = False
 
     @property
     def live(self) -> bool:
         """Whether the source cannot wait."""
-        return self._source.live
+        return self._intake.live
 
     @property
     def waiting(self) -> bool:
@@ -120,12 +120,12 @@ class OwnedStream:
     @property
     def duration(self) -> float | None:
         """Length of the whole stream in seconds, where it is known."""
-        return self._source.duration
+        return self._intake.duration
 
     @property
     def listens(self) -> bool:
         """Whether new audio is wanted now: a pipe that can wait is left alone while enough is in flight."""
-        return not self._input_ended and (self.live or (self._wants_audio() and not self.rests))
+        return not self._intake.ended and (self.live or (self._wants_audio() and not self.rests))
 
     @property
     def rests(self) -> bool:
@@ -135,7 +135,7 @@ class OwnedStream:
 
     def fileno(self) -> int | None:
         """What to poll for new audio; None where there is always some, or no more."""
-        return None if self._input_ended else self._source.fileno()
+        return self._intake.fileno()
 
     def shown(self, seq: int) -> list[dict[str, Any]]:
         """Results after ``seq`` that an earlier process wrote, to be reported again."""
@@ -152,26 +152,17 @@ class OwnedStream:
     def fill(self) -> bool:
         """Read what is there: all of it from a live source, otherwise only what the next chunk needs. True if any came."""
         progressed = False
-        while not self._input_ended and (self.live or self._wants_audio()):
-            block = self._source.read()
-            if block is None:
-                self.end_input()
-            elif len(block) == 0:
+        while not self._intake.ended and (self.live or self._wants_audio()):
+            if not self._intake.read():
                 break
-            else:
-                self._append(block)
             progressed = True
-            if self.live or self._source.fileno() is not None:
+            if not self._intake.repeatable:
                 break
         return progressed
 
     def end_input(self) -> None:
         """Take no more audio; what is there is still diarized to its end. Idempotent."""
-        if not self._input_ended:
-            self._input_ended = True
-            self._tell_findings()
-            self._source.close()
-            self._plan.finish()
+        self._intake.end()
 
     def next_message(self) -> Message | None:
         """The next chunk, or the end of the stream, if one may be sent now."""
@@ -226,7 +217,7 @@ class OwnedStream:
     def close(self) -> None:
         """Stop wherever it is: outputs are stitched up to the last result. Idempotent."""
         with ExitStack() as stack:  # in this order, and each even if one before it fails
-            stack.callback(self._ring.close)
+            stack.callback(self._intake.close)
             stack.callback(self._journal.close)
             stack.callback(self._outputs.close)
             self.end_input()
@@ -249,38 +240,11 @@ class OwnedStream:
     def _wants_audio(self) -> bool:
         return self._ledger.has_room and not self._plan.ready
 
-    def _append(self, block: NDArray[np.float32]) -> None:
-        self._ring.write(block)
-        self._listen_for_sound(block)
-        self._plan.advance(len(block))
-        # A sound card's clock is an estimate; nothing was captured later than now.
-        self._captured.append((self._plan.samples, min(self._source.read_time, time.monotonic())))
-        self._tell_findings()
-        if self.live:
-            power = float(np.mean(np.square(block))) if len(block) else 0.0
-            self.report("level", stream=self.name, dbfs=10 * float(np.log10(max(power, 1e-12))))
-
-    def _tell_findings(self) -> None:
-        """What the source found out about its audio."""
-        for gap in self._source.gaps():
-            start, length = gap.position / self._settings.rate, gap.samples / self._settings.rate
-            self.report("gap", stream=self.name, start=start, seconds=length, text=gap.reason)
-        for text in self._source.warnings():
-            self.report("note", stream=self.name, text=text)
-
-    def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
-        first = first_sound(block) if self._plan.sound is None and not self._source.placed else None
-        if first is not None:
-            self._plan.begin_at(self._plan.samples + first)
-
     def _add(self, window: Window) -> Sent:
         """Enter a window into the account; the silence that it needs at the stream's end goes into the ring."""
         rate = self._settings.rate
         end = window.start + self._settings.duration
-        missing = end + self._settings.duration - self._ring.head
-        if missing > 0:
-            self._ring.pad(missing)
-        captured = self._captured_at(min(end, self._plan.samples))
+        captured = self._intake.provide(end)
         if window.skipped:
             self.report("skipped", stream=self.name, seq=self._ledger.next, windows=window.skipped)
         if window.uncovered:
@@ -289,15 +253,9 @@ class OwnedStream:
         self._pace.sent(time.monotonic())
         return self._ledger.add(window.start, captured)
 
-    def _captured_at(self, sample: int) -> float:
-        while len(self._captured) > 1 and self._captured[0][0] < sample:
-            self._captured.popleft()
-        return self._captured[0][1] if self._captured else time.monotonic()
-
     def _chunk(self, sent: Sent) -> Message:
-        duration = self._settings.duration
         fields: dict[str, FieldValue] = {
-            "audio": self._ring.reference(sent.start + duration, duration),
+            "audio": self._intake.reference(sent.start),
             "settings": self._settings_field,
             BUNDLES: Plain(value=True),
         }
@@ -306,7 +264,7 @@ class OwnedStream:
         return self._message("chunk", sent, fields)
 
     def _end(self, sent: Sent) -> Message:
-        return self._message("end", sent, {"ring": Plain(self._ring.name), "settings": self._settings_field})
+        return self._message("end", sent, {"ring": Plain(self._intake.ring), "settings": self._settings_field})
 
     def _message(self, kind: str, sent: Sent, fields: dict[str, FieldValue]) -> Message:
         checkpoint = self._ledger.checkpoint
@@ -365,7 +323,7 @@ class OwnedStream:
         if not states.keys() >= self._ledger.checkpoint.states.keys():
             return  # a stage could not say its state: the older checkpoint stays, the chunks after it too
         self._ledger.settle(Checkpoint(message.seq, states))
-        if self._source.fileno() is not None or time.monotonic() - self._saved_at > _SAVE_S:
+        if not self._intake.repeatable or time.monotonic() - self._saved_at > _SAVE_S:
             self._save()
 
     def _save(self) -> None:
@@ -378,14 +336,14 @@ class OwnedStream:
         self.close()
 
     def _position(self) -> Position:
-        samples, clock = self._captured[-1] if self._captured else (self._plan.samples, time.monotonic())
+        samples, clock = self._intake.clock
         window = self._ledger.oldest_start
         return Position(
             checkpoint=self._ledger.checkpoint,
             origin=self._plan.origin,
             window=self._plan.next if window is None else window,
-            ring=self._ring.name,
-            generation=self._ring.generation,
+            ring=self._intake.ring,
+            generation=self._generation,
             samples=samples,
             clock=clock,
             sound=self._plan.sound,
@@ -398,72 +356,17 @@ class OwnedStream:
             self._outputs.write(update)
             self._said = update.end
 
-    def _found(self) -> Position | None:
-        """Where an earlier process left the stream; AudioError where it left nothing to go on with and cannot be read again."""
+    def _found(self, *, again: bool) -> Position | None:
+        """Where an earlier process left the stream; AudioError where it left nothing to go on with and there is no reading it ``again``."""
         position, journal, done = self._journal.load(), self._journal, self._journal.done
         where = f"the journal of {self.name} is damaged from result {done} on (bad memory or disk?)"
-        if position is None and journal.begun and (self.live or self._source.fileno() is not None):
+        if position is None and journal.begun and not again:
             why = where if journal.damaged else "both checkpoints of it are damaged (bad memory or disk?)"
             msg = f"{self.name} cannot go on after {done} results: {why}"
             raise AudioError(msg)
         if journal.damaged:
             self.report("note", stream=self.name, text=f"{where}; what follows is computed again")
         return position
-
-    def _make_ring(self, name: str, generation: int, position: Position | None) -> RingWriter:
-        """A new ring; for a stream that an earlier process began, filled with what is still needed of it."""
-        settings = self._settings
-        in_flight = (self._ledger.max_in_flight + CHECKPOINT_EVERY + _SPARE_WINDOWS) * settings.step
-        live = _LIVE_RING_S * settings.rate if self._source.live else 0
-        block = _PIPE_BLOCK_S if self._source.fileno() is not None else _FILE_BLOCK_S
-        capacity = 3 * settings.duration + max(in_flight + block * settings.rate, live)
-        first = 0
-        if position is not None and position.window is not None and position.origin is not None:
-            self._plan.resume(position.origin, position.window)
-            if position.sound is not None:
-                self._plan.begin_at(position.sound)
-            first = max(0, position.window)
-        # What is read again needs no copy, and two rings may be more than there is memory for.
-        if position is not None and self._source.fileno() is None:
-            (ring_directory() / position.ring).unlink(missing_ok=True)
-        ring = RingWriter(
-            name,
-            capacity=capacity,
-            window=settings.duration,
-            rate=settings.rate,
-            generation=generation,
-            first=first + settings.duration,
-        )
-        if position is None:
-            return ring
-        if self._source.fileno() is None:
-            self._plan.advance(self._source.skip(first))
-        else:
-            self._recover_audio(ring, first, position)
-        return ring
-
-    def _recover_audio(self, ring: RingWriter, first: int, position: Position) -> None:
-        """A live source cannot go back: take over the old ring's audio, and put silence for the time nobody listened."""
-        self._plan.advance(first)
-        old = RingReader()
-        samples = np.zeros(0, np.float32)
-        try:
-            reference = AudioRef(position.ring, position.generation, 0, 0)
-            samples = old.tail_from(reference, first + self._settings.duration)
-        except (StaleAudioError, DamagedAudioError) as error:
-            self.report("note", stream=self.name, text=f"audio in flight was lost: {error}")
-        ring.write(samples)
-        self._listen_for_sound(samples)
-        self._plan.advance(len(samples))
-        if self.live and not self._source.resumable:
-            elapsed = round((time.monotonic() - position.clock) * self._settings.rate) + position.samples
-            lost = max(0, elapsed - self._plan.samples)
-            ring.write(np.zeros(lost, np.float32))
-            start = self._plan.samples / self._settings.rate
-            self._plan.advance(lost)
-            self.report(
-                "gap", stream=self.name, start=start, seconds=lost / self._settings.rate, text="capture was restarted"
-            )
 
 
 def _revision_in(message: Message) -> Revision | None:

@@ -15,7 +15,7 @@ from diart_mp.config import Settings
 from diart_mp.errors import OutputError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain
 from diart_mp.outputs.writer import OutputSet
-from diart_mp.runtime import stream as stream_module
+from diart_mp.runtime import intake as intake_module
 from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.journal import Journal
 from diart_mp.runtime.loop import CHECKPOINT, ERROR
@@ -130,7 +130,7 @@ class _Refusing:
 
 def test_a_stream_that_cannot_begin_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, descriptors = FileSource(recording(tmp_path)), len(os.listdir("/proc/self/fd")) - 1
-    monkeypatch.setattr(stream_module, "RingWriter", _Refusing)
+    monkeypatch.setattr(intake_module, "RingWriter", _Refusing)
     with pytest.raises(OutputError, match="no shared memory") as caught:
         open_stream(tmp_path, source)
     assert len(os.listdir("/proc/self/fd")) == descriptors
@@ -146,7 +146,7 @@ def test_a_successor_that_cannot_begin_leaves_what_was_written(
     die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=11))
     written = files(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(stream_module, "RingWriter", _Refusing)
+        patch.setattr(intake_module, "RingWriter", _Refusing)
         with pytest.raises(OutputError, match="no shared memory"):
             open_stream(tmp_path, FileSource(path), epoch=2)
     assert files(tmp_path) == written
