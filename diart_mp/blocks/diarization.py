@@ -110,12 +110,12 @@ class OnlineDiarization:
             if self._hindsight.has_thought and (self._warm_up is None or self._warm_up.is_over(start)):
                 own = self._learn(self._hindsight, start, own, known)
                 self._hindsight.tell(own)
-                labels = self._shown(own)
+                labels = self._shown(own).astype(np.intp)
         return labels, self._aggregation(start, segmentation, labels, prepend=prepend)
 
     def _learn(
         self, hindsight: Hindsight, start: int, own: NDArray[np.intp], known: NDArray[np.int64]
-    ) -> NDArray[np.integer]:
+    ) -> NDArray[np.intp]:
         """Correct the labels of coming regions by what is known by now; gives those of the newest window.
 
         Who was somebody known is who hindsight says; who was new keeps the new name, since hindsight is slow to give one.
@@ -126,7 +126,7 @@ class OnlineDiarization:
         self.clustering.learn(found[0])
         better = found[1].pop(start)
         self._aggregation.relabel({first: self._shown(labels) for first, labels in found[1].items()})
-        mixed = np.where(np.isin(own, known) & (better != UNMAPPED), better, own)
+        mixed = np.where(np.isin(own, known) & (better != UNMAPPED), better, own).astype(np.intp)
         told = mixed[mixed != UNMAPPED]
         return mixed if len(np.unique(told)) == len(told) else own
 
