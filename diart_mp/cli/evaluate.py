@@ -51,6 +51,8 @@ def command(**values: Any) -> int:
     """
     complain = Complaints()
     report = _score(values) if values["hypothesis"] is not None else _run(values, complain)
+    if values["preset"] is not None and values["hypothesis"] is None:
+        report.settings["preset"] = values["preset"]
     figures = report.values()
     if values["output"] is not None:
         _write_reports(values["output"], report, figures)

@@ -9,11 +9,12 @@ and audio goes on where this one ended. Runs in the command; the stages are proc
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diart_mp import __version__
 from diart_mp.config import Settings
 from diart_mp.errors import AudioError, DiartMpError, UsageError
 from diart_mp.evaluation.corpus import Corpus, Parts, Recording, Turns, load_hypotheses, open_corpus
@@ -35,7 +36,7 @@ class FileResult:
     """One recording: both sides in seconds, what was scored, and how it went.
 
     hypothesis: what was said at once. revised: the score of the turns as they are known in the end, which the output folder
-    has; None where nothing was taken back.
+    has, and known: these turns; None where nothing was taken back.
     """
 
     reference: Turns
@@ -45,23 +46,30 @@ class FileResult:
     score: Score
     streaming: Streaming | None
     revised: Score | None = None
+    known: Turns | None = None
 
 
 @dataclass(slots=True)
 class Evaluation:
-    """All recordings that were scored, and why others were not (a line each)."""
+    """All recordings that were scored, why others were not (a line each), and what the figures hold for.
+
+    settings: models and hyper-parameters, as far as anything was run, and how errors were counted, as JSON values.
+    """
 
     files: dict[str, FileResult] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     work_s: float = 0.0
+    scoring: Scoring = field(default_factory=Scoring)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
-        """The report as JSON values: ``files``, ``total``, ``problems``; rates in percent."""
+        """The report as JSON values: ``settings``, ``files``, ``total``, ``problems``; rates in percent."""
         results = {name: self.files[name] for name in sorted(self.files)}
         files = {name: file_values(each.score, each.streaming, each.revised) for name, each in results.items()}
         scores, streams = [each.score for each in results.values()], [each.streaming for each in results.values()]
         total = total_values(scores, streams, self.work_s, [each.revised for each in results.values()])
-        return {"files": files, "total": total, "problems": dict(sorted(self.problems.items()))}
+        problems = dict(sorted(self.problems.items()))
+        return {"settings": self.settings, "files": files, "total": total, "problems": problems}
 
 
 class Benchmark:
@@ -128,7 +136,8 @@ class Benchmark:
         done = folder.load(recordings) if folder else {}
         for name in done:
             on_file(name, "was done before")
-        result = Evaluation(problems=dict(self.corpus.problems))
+        described = describe(self._scoring, settings, models, stages)
+        result = Evaluation(problems=dict(self.corpus.problems), scoring=self._scoring, settings=described)
         run = _Run(recordings, settings, folder, strict=self._strict, on_file=on_file)
         try:
             if len(done) < len(recordings):
@@ -143,6 +152,27 @@ class Benchmark:
         for name, finished in {**done, **run.finished}.items():
             result.files[name] = _result(recordings[name], finished, settings, self._scoring)
         return result
+
+
+def describe(
+    scoring: Scoring,
+    settings: Settings | None = None,
+    models: Models | None = None,
+    stages: Sequence[StageConfig] | None = None,
+) -> dict[str, Any]:
+    """What figures hold for, as JSON values; durations in seconds."""
+    values: dict[str, Any] = {"version": __version__, **asdict(scoring)}
+    if models is not None:
+        names = ("segmentation", "embedding", "device", "precision")
+        values["models"] = {name: getattr(models, name) for name in names}
+    if settings is not None:
+        lengths = {name: getattr(settings, name) / settings.rate for name in ("duration", "step", "latency")}
+        values["hyper_parameters"] = settings.to_map() | lengths
+    if stages:
+        values["stages"] = [
+            {"name": each.name, "implementation": each.implementation, "options": dict(each.options)} for each in stages
+        ]
+    return values
 
 
 def check_corpus(corpus: Corpus, *, strict: bool) -> None:
@@ -162,7 +192,8 @@ def score_hypotheses(
     """Score turns that are there already (a folder of RTTM, or one file); no audio is read."""
     turns = load_hypotheses(hypothesis, corpus)
     check_corpus(corpus, strict=strict)
-    result = Evaluation(problems=dict(corpus.problems))
+    scoring = scoring or Scoring()
+    result = Evaluation(problems=dict(corpus.problems), scoring=scoring, settings=describe(scoring))
     for name, recording in corpus.recordings.items():
         length = None if recording.audio is None else _duration(recording)
         found = score(recording.reference, turns[name], duration=length, uem=recording.uem, scoring=scoring)
@@ -284,7 +315,7 @@ def _result(recording: Recording, finished: Finished, settings: Settings, scorin
     hypothesis, known = turns_of(finished.updates, settings.rate), _known(finished.updates, settings.rate)
     live = streaming(finished.updates, settings, audio_s=length, work_s=finished.work_s)
     revised = None if known is None else rated(known)
-    return FileResult(recording.reference, hypothesis, length, recording.uem, rated(hypothesis), live, revised)
+    return FileResult(recording.reference, hypothesis, length, recording.uem, rated(hypothesis), live, revised, known)
 
 
 def turns_of(updates: Sequence[Update], rate: int) -> Turns:

@@ -109,11 +109,13 @@ class Comparison:
     """Where a hypothesis errs, for people to see.
 
     ``errors``: (start_s, end_s, kind), kind being ``false_alarm``, ``missed`` or ``confusion``, in order of time.
-    ``matched``: the speaker of the reference for each speaker of the hypothesis that has one.
+    ``matched``: the speaker of the reference for each speaker of the hypothesis that has one. ``scored``: the parts that count,
+    (start_s, end_s), without collars and overlap where these are left out.
     """
 
     errors: list[tuple[float, float, str]]
     matched: dict[str, str]
+    scored: list[tuple[float, float]]
 
 
 def compare(
@@ -122,11 +124,13 @@ def compare(
     *,
     duration: float | None = None,
     uem: Sequence[tuple[float, float]] | None = None,
+    collar: float = 0.0,
+    skip_overlap: bool = False,
 ) -> Comparison:
     """Find the places of the errors that DER counts; where there are several kinds at once, confusion is named first."""
     from scipy.optimize import linear_sum_assignment
 
-    cells = _cells(reference, hypothesis, duration, uem, 0.0, skip_overlap=False)
+    cells = _cells(reference, hypothesis, duration, uem, collar, skip_overlap=skip_overlap)
     together = (cells.spoken * cells.durations) @ cells.said.T.astype(np.float64)
     pairs = [(r, h) for r, h in zip(*linear_sum_assignment(together, maximize=True), strict=True) if together[r, h] > 0]
     correct = np.zeros(len(cells.durations), np.int64)
@@ -135,16 +139,21 @@ def compare(
     here, there = cells.spoken.sum(axis=0), cells.said.sum(axis=0)
     confused = np.minimum(here, there) > correct
     kinds = np.select([confused, here > there, there > here], ["confusion", "missed", "false_alarm"], "")
-    errors: list[tuple[float, float, str]] = []
-    for kind, duration_s, start, end in zip(
-        kinds.tolist(), cells.durations.tolist(), cells.edges[:-1].tolist(), cells.edges[1:].tolist(), strict=True
-    ):
-        if kind and duration_s > 0:
-            if errors and errors[-1][1:] == (start, kind):
-                start = errors.pop()[0]
-            errors.append((start, end, kind))
+    counts = cells.durations > 0
+    errors = _merged(np.where(counts, kinds, ""), cells.edges)
+    scored = [(start, end) for start, end, _ in _merged(np.where(counts, "scored", ""), cells.edges)]
     names = _speakers(reference), _speakers(hypothesis)
-    return Comparison(errors, {names[1][h]: names[0][r] for r, h in pairs})
+    return Comparison(errors, {names[1][h]: names[0][r] for r, h in pairs}, scored)
+
+
+def _merged(kinds: NDArray[np.str_], edges: NDArray[np.float64]) -> list[tuple[float, float, str]]:
+    """The cells that have a kind (cells,), neighbours of the same kind as one."""
+    found: list[tuple[float, float, str]] = []
+    for kind, start, end in zip(kinds.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if kind:
+            begin = found.pop()[0] if found and found[-1][1:] == (start, kind) else start
+            found.append((begin, end, kind))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,19 @@
 """An evaluation as one HTML page that needs nothing else, in light and dark: a table, and a time line for each recording.
 
 A time line shows the speakers of the reference, below them the errors, and below these the speakers of the hypothesis in the
-colours of those that they were matched with. Runs in the command.
+colours of those that they were matched with; where something was taken back, the same again of what is known in the end. Grey is
+not scored. Runs in the command.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
 from diart_mp.evaluation.benchmark import Evaluation, FileResult
-from diart_mp.evaluation.der import SpeakerTurn, compare
+from diart_mp.evaluation.der import Comparison, SpeakerTurn, compare
 from diart_mp.evaluation.report import cells
+from diart_mp.evaluation.scores import Scoring
 
 _COLOURS = 10  # of speakers; further ones begin again
 _ERRORS = {"missed": "missed", "false_alarm": "false alarm", "confusion": "confusion"}
@@ -44,7 +47,7 @@ def page(evaluation: Evaluation) -> str:
     values = evaluation.values()
     problems = "".join(f'<p class="problem">{escape(text)}</p>' for text in values["problems"].values())
     files = "".join(
-        _file(number, name, evaluation.files[name], values["files"][name])
+        _file(number, name, evaluation.files[name], values["files"][name], evaluation.scoring)
         for number, name in enumerate(values["files"])
     )
     return (
@@ -61,6 +64,20 @@ def _summary(values: Mapping[str, Any]) -> Iterator[str]:
     if values["problems"]:
         yield f", {len(values['problems'])} left out"
     yield "</p>"
+    if values["settings"]:
+        yield f'<p class="faint">{escape("; ".join(_settings(values["settings"])))}</p>'
+
+
+def _settings(values: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures hold for, a piece each."""
+    for name, value in values.items():
+        title = name.replace("_", " ")
+        if name == "stages":
+            yield f"stages {' → '.join(stage['name'] for stage in value)}"
+        elif isinstance(value, Mapping):
+            yield from _settings(value)
+        else:
+            yield f"{title} {f'{value:g}' if isinstance(value, float) else value}"
 
 
 def _table(values: Mapping[str, Any]) -> Iterator[str]:
@@ -84,33 +101,49 @@ def _key() -> str:
     return f'<p class="key">{parts}{matched}<span><i class="nobody"></i>matched with nobody</span></p>'
 
 
-def _file(number: int, name: str, result: FileResult, values: Mapping[str, Any]) -> str:
+def _file(number: int, name: str, result: FileResult, values: Mapping[str, Any], scoring: Scoring) -> str:
     parts = ", ".join(f"{title} {values[kind]:.2f}" for kind, title in _ERRORS.items())
     text = f"DER {values['der']:.2f} % ({parts}), JER {values['jer']:.2f} %; {values['speakers']} speakers, {values['speakers_found']} found"
     if "revised_der" in values:
         text += f"; as known in the end: DER {values['revised_der']:.2f} %, JER {values['revised_jer']:.2f} %"
     head = f'<h2 id="r{number}">{escape(name)}</h2><p class="faint">{text}</p>'
-    return f'{head}<div class="line">{"".join(_timeline(result))}</div>'
+    return f'{head}<div class="line">{"".join(_timeline(result, scoring))}</div>'
 
 
-def _timeline(result: FileResult) -> Iterator[str]:
-    length = max([result.duration or 0.0, *(end for _, end, _ in (*result.reference, *result.hypothesis)), 1.0])
+def _timeline(result: FileResult, scoring: Scoring) -> Iterator[str]:
+    sides = {"→": result.hypothesis} | ({} if result.known is None else {"⇒": result.known})
+    turns = [*result.reference, *(turn for side in sides.values() for turn in side)]
+    length = max([result.duration or 0.0, *(end for _, end, _ in turns), 1.0])
     scale = min(max(_PX_PER_S, _LEAST_PX / length), _MAX_PX / length)
-    found = compare(result.reference, result.hypothesis, duration=result.duration, uem=result.uem)
-    spoken, said = _names(result.reference), _names(result.hypothesis)
+    spoken = _names(result.reference)
     colours = {name: f"s{index % _COLOURS}" for index, name in enumerate(spoken)}
-    theirs = {name: colours.get(found.matched.get(name, ""), "nobody") for name in said}
-    labels = [*map(escape, spoken), "<b>errors</b>", *(f"→ {escape(name)}" for name in said)]
+    labels = list(map(escape, spoken))
+    for arrow, side in sides.items():
+        title = "errors" if arrow == "→" else "errors, as known in the end"
+        labels += [f"<b>{title}</b>", *(f"{arrow} {escape(name)}" for name in _names(side))]
     height = _ROW * (len(labels) + 1)
     yield f'<div class="names">{"".join(f"<div>{label}</div>" for label in labels)}<div></div></div>'
     yield f'<div class="wide"><svg width="{scale * length + 24:.0f}" height="{height}" role="img">'
-    yield f'<rect class="band" y="{_ROW * len(spoken)}" width="100%" height="{_ROW}"/>'
     yield from _axis(length, scale, height)
     yield from _rows(result.reference, spoken, colours, 0, scale)
-    yield from _strip(found.errors, _ROW * len(spoken), scale)
-    yield from _rows(result.hypothesis, said, theirs, len(spoken) + 1, scale)
-    yield from _unscored(result.uem, length, scale, height)
+    row, scored = len(spoken), list[tuple[float, float]]()
+    for side in sides.values():
+        found = compare(result.reference, side, duration=result.duration, uem=result.uem, **asdict(scoring))
+        yield from _side(side, found, colours, row, scale)
+        row, scored = row + 1 + len(_names(side)), found.scored
+    yield from _unscored(scored, length, scale, height)
     yield "</svg></div>"
+
+
+def _side(
+    turns: Sequence[SpeakerTurn], found: Comparison, colours: Mapping[str, str], row: int, scale: float
+) -> Iterator[str]:
+    """Errors, and the speakers of a hypothesis, from a row on."""
+    said = _names(turns)
+    theirs = {name: colours.get(found.matched.get(name, ""), "nobody") for name in said}
+    yield f'<rect class="band" y="{_ROW * row}" width="100%" height="{_ROW}"/>'
+    yield from _strip(found.errors, _ROW * row, scale)
+    yield from _rows(turns, said, theirs, row + 1, scale)
 
 
 def _names(turns: Sequence[SpeakerTurn]) -> list[str]:
@@ -138,12 +171,10 @@ def _bar(start: float, end: float, top: int, kind: str, title: str, scale: float
     )
 
 
-def _unscored(uem: Sequence[tuple[float, float]] | None, length: float, scale: float, height: int) -> Iterator[str]:
-    """Grey what the UEM leaves out."""
-    if uem is None:
-        return
+def _unscored(scored: Sequence[tuple[float, float]], length: float, scale: float, height: int) -> Iterator[str]:
+    """Grey what does not count: outside the UEM or the recording, collars, overlap."""
     at = 0.0
-    for start, end in [*sorted(uem), (length, length)]:
+    for start, end in [*scored, (length, length)]:
         if start > at:
             box = f'x="{scale * at:.1f}" width="{scale * (min(start, length) - at):.1f}" height="{height - _ROW}"'
             yield f'<rect {box} class="out"><title>not scored</title></rect>'

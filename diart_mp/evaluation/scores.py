@@ -4,12 +4,13 @@ Errors from turns, and what only streaming has from updates. Knows nothing of fi
 command.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diart_mp.config import Settings
 from diart_mp.evaluation.der import (
@@ -51,18 +52,23 @@ class Score:
 class Streaming:
     """What only streaming has.
 
-    label_latency_s: how much later than a moment its label is said (50th and 95th percentile over the recording), on
-    the clock of the audio, computing left out. revisions, revised_s: how often something that was said was taken back, and
+    waits: how much later than a moment its label is said, on the clock of the audio, computing left out: how many moments, 10 ms
+    apart, by milliseconds. revisions, revised_s: how often something that was said was taken back, and
     how much audio then had other labels. flickers: changes of who talks that were taken back within 0.5 s. real_time_factor: seconds
     of work per second of audio, with as many recordings side by side as there were.
     """
 
     audio_s: float
-    label_latency_s: tuple[float, float]
+    waits: Mapping[int, int]
     revisions: int
     revised_s: float
     flickers: int
     real_time_factor: float
+
+    @property
+    def label_latency_s(self) -> tuple[float, float]:
+        """The 50th and the 95th percentile of the waits."""
+        return _percentile(self.waits, 50), _percentile(self.waits, 95)
 
     @property
     def flicker_per_minute(self) -> float:
@@ -101,21 +107,31 @@ def streaming(updates: Sequence[Update], settings: Settings, *, audio_s: float, 
     """Measure the updates of one recording, in order."""
     rate = settings.rate
     delay = (settings.latency - settings.step) / rate  # from the end of a region to the end of its window
-    waits: list[NDArray[np.floating]] = [np.zeros(0)]
+    waits = Counter[int]()
     for update in updates:
         length = (update.end - update.start) / rate
-        waits.append(delay + length - _GRID_S * (np.arange(int(length / _GRID_S)) + 0.5))
+        late = delay + length - _GRID_S * (np.arange(int(length / _GRID_S)) + 0.5)
+        waits.update(np.rint(1000 * late).astype(int).tolist())
     count, revised = revisions(updates)
-    late = np.concatenate(waits)
-    p50, p95 = np.percentile(late, [50, 95]).tolist() if late.size else (0.0, 0.0)
     return Streaming(
         audio_s=audio_s,
-        label_latency_s=(round(p50, 3), round(p95, 3)),
+        waits=waits,
         revisions=count,
         revised_s=revised / rate,
         flickers=_flickers([(turn.start / rate, turn.end / rate, turn.speaker) for u in updates for turn in u.turns]),
         real_time_factor=work_s / audio_s if audio_s else 0.0,
     )
+
+
+def _percentile(counts: Mapping[int, int], percent: float) -> float:
+    """Of values in ms that occur so often, in seconds, between neighbours as numpy's does; 0 of none."""
+    if not counts:
+        return 0.0
+    values = np.array(sorted(counts))
+    last = np.cumsum([counts[value] for value in values.tolist()]) - 1  # place of each value's last occurrence, from 0
+    place = percent / 100 * float(last[-1])
+    low, high = values[np.searchsorted(last, [math.floor(place), math.ceil(place)])].tolist()
+    return float(round((low + (place - math.floor(place)) * (high - low)) / 1000, 3))
 
 
 def _flickers(turns: Sequence[SpeakerTurn]) -> int:
@@ -197,14 +213,16 @@ def _revised_values(scores: Sequence[Score], revised: Sequence[Score | None]) ->
 
 
 def _all(found: Sequence[Streaming], work_s: float) -> Streaming | None:
-    """Over all recordings; the percentiles are means, weighted by length."""
+    """Over all recordings together."""
     audio_s = sum(each.audio_s for each in found)
     if not found or not audio_s:
         return None
-    p50, p95 = (sum(each.audio_s * each.label_latency_s[i] for each in found) / audio_s for i in (0, 1))
+    waits = Counter[int]()
+    for each in found:
+        waits.update(each.waits)
     return Streaming(
         audio_s=audio_s,
-        label_latency_s=(round(p50, 3), round(p95, 3)),
+        waits=waits,
         revisions=sum(each.revisions for each in found),
         revised_s=sum(each.revised_s for each in found),
         flickers=sum(each.flickers for each in found),

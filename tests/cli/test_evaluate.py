@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from diart_mp import __version__
 from tests.fakes import conversation
 
 from .command import TONES, Argument, Diart, Done, der, rttm, turns
@@ -62,7 +63,7 @@ def test_the_scores_and_the_turns_are_those_of_diart(diart: Diart, shared: Path,
 
 
 def test_everything_is_reported(diart: Diart, corpus: Path, tmp_path: Path) -> None:
-    done = evaluate(diart, corpus, "-o", tmp_path, "--latency", "2")
+    done = evaluate(diart, corpus, "-o", tmp_path, "--latency", "2", "--preset", "voxconverse")
     assert (done.code, done.complaints) == (0, [])
     head, *rows = done.out.splitlines()
     assert "DER" in head
@@ -85,7 +86,15 @@ def test_everything_is_reported(diart: Diart, corpus: Path, tmp_path: Path) -> N
     assert html.count("<svg") == len(NAMES)
     assert not re.search(r"""(src|href)=["'](?!#)|@import|url\(""", html)
     assert "confusion" in html
-    again = diart("evaluate", "--hypothesis", tmp_path, "--reference", corpus / "rttm", corpus / "audio", "--json")
+    named = report["settings"]
+    assert (named["version"], named["collar"], named["skip_overlap"]) == (__version__, 0.0, False)
+    assert named["models"]["segmentation"] == TONES[1]
+    assert (named["hyper_parameters"]["latency"], named["hyper_parameters"]["tau_active"]) == (2.0, 0.576)
+    assert named["preset"] == "voxconverse"
+    assert "preset voxconverse" in html
+    scored: list[Argument] = ["--hypothesis", tmp_path, "--reference", corpus / "rttm", corpus / "audio"]
+    again = diart("evaluate", *scored, "--json")
+    assert json.loads(again.out)["settings"] == {"version": __version__, "collar": 0.0, "skip_overlap": False}
     for name, values in json.loads(again.out)["files"].items():
         assert values["der"] == pytest.approx(report["files"][name]["der"], abs=0.1)  # RTTM has milliseconds
 

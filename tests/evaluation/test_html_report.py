@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from diart_mp.evaluation.benchmark import score_hypotheses
+from diart_mp.config import Settings
+from diart_mp.evaluation.benchmark import Evaluation, FileResult, describe, score_hypotheses
 from diart_mp.evaluation.corpus import open_corpus
 from diart_mp.evaluation.html_report import page
+from diart_mp.evaluation.scores import Scoring, score
+from diart_mp.runtime.local import Models
 from tests.browser.chromium import chromium
 
 VOID = {"meta"}
@@ -93,6 +96,45 @@ def test_errors_are_where_they_are(report: str) -> None:
         (13 * scale, scale),
         (19 * scale, scale),
     ]
+
+
+def test_time_lines_show_what_is_scored(tmp_path: Path) -> None:
+    """A collar of 1 s takes half a second from each side of an error at a boundary; where two talk is grey, and no error."""
+    for kind in ("truth", "said"):
+        (tmp_path / kind).mkdir()
+    rttm(tmp_path / "truth" / "talk.rttm", (0, 10, "ann"), (8, 20, "bob"))
+    rttm(tmp_path / "said" / "talk.rttm", (0, 10, "A"), (12, 20, "B"))
+    corpus = open_corpus(None, reference=tmp_path / "truth", uem=None)
+    texts = {}
+    for name, scoring in (("all", Scoring()), ("collar", Scoring(collar=1.0, skip_overlap=True))):
+        report = score_hypotheses(tmp_path / "said", corpus, scoring=scoring)
+        texts[name] = Elements(page(report)).texts("title")
+        assert report.files["talk"].score.error.missed == {"all": 4.0, "collar": 1.5}[name]
+    assert [title for title in texts["all"] if title.startswith("missed")] == ["missed 8.00 to 12.00 s"]
+    assert [title for title in texts["collar"] if title.startswith("missed")] == ["missed 10.50 to 12.00 s"]
+    assert texts["all"].count("not scored") == 0
+    assert texts["collar"].count("not scored") == 3
+
+
+def test_what_is_known_in_the_end_has_rows_and_errors_of_its_own() -> None:
+    truth, said, known = [(0.0, 10.0, "ann")], [(0.0, 4.0, "A"), (4.0, 10.0, "B")], [(0.0, 9.0, "A")]
+    scores = [score(truth, turns, duration=10.0) for turns in (said, known)]
+    result = FileResult(truth, said, 10.0, None, scores[0], None, scores[1], known)
+    elements = Elements(page(Evaluation({"talk": result})))
+    assert [text for text in elements.texts("div") if text][-4:] == ["ann", "→ A", "→ B", "⇒ A"]
+    assert elements.texts("b") == ["errors", "errors, as known in the end"]
+    titles = elements.texts("title")
+    assert "confusion 0.00 to 4.00 s" in titles
+    assert "missed 9.00 to 10.00 s" in titles
+    rows = [(values["y"], values["class"]) for tag, values, _ in elements.found if tag == "rect"]
+    assert (str(20 * 5 + 3), "s0") in rows
+
+
+def test_page_says_what_the_figures_hold_for() -> None:
+    settings = describe(Scoring(collar=0.5), Settings.from_seconds(latency=2.0), Models())
+    texts = Elements(page(Evaluation(settings=settings))).texts("p")
+    for piece in ("collar 0.5", "skip overlap False", "segmentation builtin", "latency 2", "delta new 0.35"):
+        assert any(piece in text for text in texts), piece
 
 
 def test_a_browser_shows_it_in_both_themes(report: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Scores by hand: Jaccard error, speaker counts, and what only streaming has."""
 
+import numpy as np
 import pytest
 
 from diart_mp.config import Settings
@@ -59,6 +60,20 @@ def test_label_latency_is_the_age_of_a_moment_when_it_is_named() -> None:
     assert found.label_latency_s == pytest.approx((1.75, 1.975), abs=0.011)  # from 1.5 to 2 s, evenly
     assert found.real_time_factor == 0.1
     assert (found.revisions, found.flickers) == (0, 0)
+
+
+def test_label_latency_of_all_recordings_is_that_of_all_moments() -> None:
+    """Of a recording with long regions the 95th percentile lies far from the mean of both."""
+    settings = Settings.from_seconds(duration=5.0, step=0.5, latency=0.5, rate=4000)
+    quick = [Update("a", seq, 2000 * seq, 2000 * (seq + 1), 4000, ()) for seq in range(180)]
+    slow = [Update("b", 0, 0, 40_000, 4000, ())]
+    found = [streaming(quick, settings, audio_s=90.0, work_s=0.0), streaming(slow, settings, audio_s=10.0, work_s=0.0)]
+    assert [each.label_latency_s[1] for each in found] == pytest.approx([0.475, 9.5], abs=0.011)
+    empty = score([], [], duration=1.0)
+    total = total_values([empty, empty], found, 0.0)
+    moments = [0.5 - 0.01 * (k + 0.5) for k in range(50)] * 180 + [10.0 - 0.01 * (k + 0.5) for k in range(1000)]
+    expected = np.percentile(moments, [50, 95])
+    assert (total["label_latency_p50_s"], total["label_latency_p95_s"]) == pytest.approx(expected, abs=0.002)
 
 
 def test_what_is_said_again_is_a_revision() -> None:
