@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from diart_mp.models.base import FloatArray
-from diart_mp.models.batches import batch_invariant
+from diart_mp.models.batches import batch_invariant, remembered_trial
+from diart_mp.models.builtin import tensors_digest
 from diart_mp.models.ge2e import BANDS, PARTIAL, MelFrontEnd
 from diart_mp.models.openvino import Layers, Session, load_openvino
 from diart_mp.precision import Precision
@@ -32,7 +33,7 @@ def graph(weights: Mapping[str, FloatArray]) -> Any:
 
 
 class OpenVinoEncoder:
-    """The network on the CPU. It is tried at construction whether a batch changes the numbers.
+    """The network on the CPU. It is tried at construction, once on a machine, whether a batch changes the numbers.
 
     Args:
         weights: parameters by their name in the checkpoint.
@@ -46,7 +47,11 @@ class OpenVinoEncoder:
     ) -> None:
         self._session = Session(graph(weights), threads=threads, precision=precision)
         self._front_end = MelFrontEnd()
-        self.batch_invariant = batch_invariant(self._pass, (PARTIAL, BANDS), _TRIED_ROWS)
+        self.batch_invariant = remembered_trial(
+            f"ge2e {tensors_digest(weights)} {threads} {precision}",
+            lambda: batch_invariant(self._pass, (PARTIAL, BANDS), _TRIED_ROWS),
+            *_TRIED_ROWS,
+        )
 
     def __call__(self, waveforms: Sequence[FloatArray], starts: Sequence[Sequence[int]]) -> FloatArray:
         """Encode partials: (all partials, 256)."""

@@ -36,6 +36,11 @@ def load_openvino() -> Any:
     return openvino
 
 
+def openvino_version() -> str:
+    """Version and build: kernels, and so the last digits of numbers, change with it."""
+    return str(load_openvino().__version__)
+
+
 def _convert(*arguments: Any, **named: Any) -> Any:
     return import_module(_CONVERTER).convert_model(*arguments, **named)
 
