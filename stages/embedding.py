@@ -17,6 +17,10 @@ from diart_mp.runtime.stage import Chunk, Stage, windows_at
 from diart_mp.topology import StageConfig
 
 _SHORTEST_S = 0.2  # clean speech from which there is an embedding
+_NOISE, _NOISE_FRAMES = (
+    0.01,
+    293,
+)  # of the first run: loudness, and weights as the built-in segmentation has scores for 5 s
 
 
 class Embedding(Stage):
@@ -33,7 +37,7 @@ class Embedding(Stage):
         self._needed = 0  # samples of the next window that have to be there before there is something to do
 
     def open(self) -> None:
-        """Load the model."""
+        """Load the model and run it once, so that the first chunk does not wait for what is set up at the first call."""
         config = self._config
         self._model = load_embedding(
             config.model,
@@ -41,6 +45,11 @@ class Embedding(Stage):
             threads=config.threads,
             precision=Precision(config.precision),
         )
+        duration = getattr(self._model, "duration", None)
+        if duration is not None:
+            samples = round(duration * self._model.sample_rate)
+            noise = np.random.default_rng(0).normal(0, _NOISE, (1, samples)).astype(np.float32)
+            self._model(noise, np.ones((1, _NOISE_FRAMES, 1), np.float32), np.ones((1, 1), np.bool_))
 
     def process(self, chunks: Sequence[Chunk]) -> Sequence[Mapping[str, FieldValue]]:
         """A batch, in one pass for each kind of clustering that its streams have."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
+WINDOW_S = 5.0  # of a window, unless the user says otherwise
 
 
 class SegmentationModel(ABC):
@@ -46,11 +47,14 @@ class EmbeddingModel(ABC):
     Attributes:
         sample_rate: samples per second of the audio that the model expects.
         dimension: length of an embedding.
+        duration: seconds of noise that it is run with once before the first chunk, which then does not wait for what is set up
+            at the first call; None where it is not.
 
     """
 
     sample_rate: int
     dimension: int
+    duration: float | None = None
 
     @abstractmethod
     def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:

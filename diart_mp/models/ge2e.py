@@ -203,6 +203,7 @@ class BuiltinEmbedding(SplitEmbeddingModel):
 
     sample_rate = SAMPLE_RATE
     dimension = DIMENSION
+    duration = 5.0
 
     def __init__(self, encoder: Encoder, *, reproducible: bool = False, grid: bool = False) -> None:
         self._remembering = RememberingEncoder(encoder)

@@ -41,6 +41,7 @@ class TorchEmbedding(EmbeddingModel):
     def __init__(self, module: Any, device: str, reference: str) -> None:
         self._module, self._device = module.eval().to(device), device
         self.sample_rate = int(getattr(module, "sample_rate", _SAMPLE_RATE))
+        self.duration = getattr(module, "duration", None)
         self._weighted = "weights" in inspect.signature(module.forward).parameters
         dimension = getattr(module, "dimension", None) or self._run(np.zeros(self.sample_rate, np.float32)).shape[-1]
         if not isinstance(dimension, int) or dimension < 1:

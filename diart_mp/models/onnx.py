@@ -60,6 +60,7 @@ class OnnxEmbedding(EmbeddingModel):
     def __init__(self, path: Path, device: str = "cpu", threads: int = 1) -> None:
         self._session = _open(path, device, threads, inputs=("waveform",))
         self.sample_rate = int(_number(self._session, "sample_rate", path) or _SAMPLE_RATE)
+        self.duration = _number(self._session, "duration", path)
         if self._session.last_axis is None:
             msg = f"{path} does not declare the length of its embeddings; export it with a fixed last axis"
             raise ModelError(msg)

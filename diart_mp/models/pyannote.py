@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from diart_mp.errors import ModelError
-from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray, SegmentationModel, no_embeddings
+from diart_mp.models.base import WINDOW_S, BoolArray, EmbeddingModel, FloatArray, SegmentationModel, no_embeddings
 from diart_mp.models.checkpoint import read_checkpoint
 from diart_mp.models.compat import import_pyannote
 from diart_mp.models.inference import as_tensor
@@ -84,6 +84,7 @@ class PyannoteEmbedding(EmbeddingModel):
         self._parts = _split(self._model) if pools else None
         self.sample_rate = int(self._model.hparams.sample_rate)
         self.dimension = int(self._model.dimension)
+        self.duration = WINDOW_S
 
     def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
         """Embed (batch, samples) for the active ones of (batch, speakers)."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diart_mp.errors import ModelError
-from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray, no_embeddings
+from diart_mp.models.base import WINDOW_S, BoolArray, EmbeddingModel, FloatArray, no_embeddings
 
 _TOOLKITS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -48,6 +48,7 @@ class WrappedEmbedding(EmbeddingModel):
         self._encoder = _load(name, device, token)
         self.sample_rate = int(self._encoder.sample_rate)
         self.dimension = int(self._encoder.dimension)
+        self.duration = WINDOW_S
 
     def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
         """Embed (batch, samples) for the active ones of (batch, speakers); NaN where too little is left of a mask."""

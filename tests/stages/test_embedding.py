@@ -4,13 +4,14 @@ import importlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from diart_mp.config import Settings
 from diart_mp.messages import FieldValue, Message, Plain
+from diart_mp.models.base import BoolArray, EmbeddingModel, FloatArray
 from diart_mp.runtime.stage import Chunk, work_ahead
 from diart_mp.topology import StageConfig
 from diart_mp.transport.ring import RingReader, RingWriter
@@ -92,3 +93,33 @@ def test_a_ring_that_is_gone_is_no_harm(stage: Any, ring: RingWriter) -> None:
     rings.forget(ring.name)
     ring.close()
     assert work_ahead(stage) == math.inf
+
+
+class Counting(EmbeddingModel):
+    """Remembers what it was called with."""
+
+    sample_rate, dimension = 8000, 2
+    calls: ClassVar[list[tuple[tuple[int, ...], int, bool]]] = []
+
+    def __init__(self, duration: float | None = 2.5) -> None:
+        self.duration = duration
+
+    def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
+        self.calls.append((waveforms.shape, int(active.sum()), bool(weights.all() and waveforms.any())))
+        return np.zeros((*active.shape, 2), np.float32)
+
+
+def without_duration() -> Counting:
+    return Counting(None)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Counting", [((1, 20000), 1, True)]), ("without_duration", [])])
+def test_a_model_that_declares_a_duration_is_run_before_the_first_chunk(name: str, expected: list[Any]) -> None:
+    Counting.calls.clear()
+    config = StageConfig(name="embedding", model=f"{__name__}:{name}", device="cpu", threads=1)
+    importlib.import_module("diart_mp.stages.embedding").Embedding(config).open()
+    assert Counting.calls == expected
+
+
+def test_the_built_in_model_has_run_before_the_first_chunk(stage: Any) -> None:
+    assert stage._model.duration == WINDOW / 16000
