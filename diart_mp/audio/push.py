@@ -38,7 +38,6 @@ class PushSource(Source):
         self.name = name
         self.rate = rate
         self.live = live
-        self.placed = True
         self.duration = None
         self.read_time = time.monotonic()
         self._writing = threading.Lock()

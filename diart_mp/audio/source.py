@@ -33,8 +33,6 @@ class Source(ABC):
     rate: samples per second of what ``read`` gives.
     live: True where audio is made while it is read and cannot wait; False where it can (files, pipes).
     resumable: True where the writer goes on after its last sample when the owner was restarted: no time is lost then.
-    placed: True where the first sample is where the recording begins, since its writer says so. Devices and players may
-        give silence first.
     duration: length in s as the source states it, None where it is not known.
     read_time: ``time.monotonic()`` s at which the last sample that ``read`` gave was captured, or, where a source
         cannot know that, at which it arrived here.
@@ -44,7 +42,6 @@ class Source(ABC):
     rate: int
     live: bool
     resumable: bool = False
-    placed: bool = False
     duration: float | None
     read_time: float
 

@@ -27,9 +27,9 @@ class WindowPlan:
     """Gives the windows of one stream in order, as its samples come in.
 
     With ``start = "exact"`` the first window is the first ``duration`` samples; a stream shorter than that is
-    padded at its left. With "early" the first window ends after the first step, and where a stream begins with digital
-    silence (and its source does not say that this is where it begins, ``Source.placed``) the windows are counted anew from the
-    first sound on: then they are those of the same recording without that silence. The windows of a stream depend on its samples alone, not on how it was read. Otherwise window
+    padded at its left. With "early" the first window ends after the first step, and where a stream begins with a step of digital
+    silence or more (a device that is not on yet) the windows are counted anew from the first sound on: then they are those of
+    the same recording without that silence. Less silence than that is the recording's own, and moves nothing. The windows of a stream depend on its samples alone, not on how it was read. Otherwise window
     ``seq`` of a stream without skipping begins at ``origin + seq * step``, also where the step does not divide the
     duration.
     """
@@ -50,7 +50,7 @@ class WindowPlan:
 
         It comes after all windows that end before that sample. To be told before ``advance`` counts that sample.
         """
-        self.sound = position
+        self.sound = position if position >= self._step else 0
 
     def advance(self, samples: int) -> None:
         """``samples`` more samples have arrived."""

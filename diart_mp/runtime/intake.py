@@ -143,7 +143,7 @@ class Intake:
         self._report("gap", stream=self._source.name, start=position / rate, seconds=samples / rate, text=reason)
 
     def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
-        first = first_sound(block) if self.plan.sound is None and not self._source.placed else None
+        first = first_sound(block) if self.plan.sound is None else None
         if first is not None:
             self.plan.begin_at(self.plan.samples + first)
 

@@ -221,6 +221,9 @@ def test_an_early_start_counts_anew_from_the_first_sound(
             assert plan.backlog < 0
     plan.finish()
     starts += drain(plan)
+    if silence < settings.step:  # no device that is not on yet: that is how the recording begins
+        assert starts == all_starts(silence + length, settings)
+        return
     silent = [start for start in starts if start + settings.duration <= silence]
     assert silent == [settings.step * (seq + 1) - settings.duration for seq in range(silence // settings.step)]
     assert starts[len(silent) :] == [silence + start for start in all_starts(length, settings)]
