@@ -107,12 +107,19 @@ def _run(values: Mapping[str, Any], complain: Complaints) -> Any:
         scoring=_scoring(values),
     )
     complain(benchmark.corpus.problems)
+    say_hints(values)
     models = options.with_workers(models, benchmark.audio_s)
     options.fetch_models(models)
     token = {"HF_TOKEN": values["hf_token"]} if values["hf_token"] else {}
     say = _counter(len(benchmark.corpus.recordings), quiet=values["quiet"])
     with_sigterm()
     return benchmark(settings, models, on_file=say, environment=token, stages=stages)
+
+
+def say_hints(values: Mapping[str, Any]) -> None:
+    """What is most likely not what somebody wants."""
+    for hint in () if values["quiet"] else options.hints(values):
+        click.echo(f"# {hint}", err=True)
 
 
 def with_sigterm() -> None:

@@ -327,6 +327,23 @@ def models(values: Mapping[str, Any], plan: Topology | None = None) -> Any:
     return Models(**references, device=values["device"], precision=values["precision"])
 
 
+def hints(values: Mapping[str, Any]) -> list[str]:
+    """What is allowed and most likely not what somebody wants, a line each."""
+    from diart_mp.models.reference import preset
+
+    found = list[str]()
+    named, embedding = values["preset"], values["embedding"] or preset(values["models"]).embedding
+    if named is not None and embedding == "builtin" and values["delta_new"] is None:
+        found.append(
+            f"--preset {named} is tuned for --models pyannote; with the built-in embedding its delta_new of "
+            f"{PRESETS[named]['delta_new']:g} makes nearly everybody one speaker: give --delta-new too (its default: "
+            f"{preset('builtin').delta_new:g})"
+        )
+    if values.get("speakers") is not None and values["clustering"] == "exact":
+        found.append("--speakers gives more of what is said its right name together with --clustering adaptive")
+    return found
+
+
 def with_workers(models: Any, audio_s: float) -> Any:
     """The models in as many processes as pay for so much recorded audio; elsewhere than on a CPU one of each is enough."""
     from diart_mp.runtime.local import workers_for

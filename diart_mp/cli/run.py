@@ -60,6 +60,8 @@ def command(**values: Any) -> int:
         reporter = Reporter(view, reference=reference, settings=job.settings, live=live, log=log)
         for problem in problems:
             view.note(f"left out: {problem}")
+        for hint in options.hints(values) if plan is None else ():
+            view.note(hint)
         interrupt = _Interrupt()
         summary = _run(
             job, models, reporter, interrupt, values["hf_token"], stages=stages, plan=plan, provision=provision

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from diart_mp.cli import options
-from diart_mp.cli.evaluate import Complaints, corpus_options, with_sigterm
+from diart_mp.cli.evaluate import Complaints, corpus_options, say_hints, with_sigterm
 from diart_mp.errors import UsageError
 
 
@@ -51,6 +51,7 @@ def command(**values: Any) -> int:
     """
     optimizer, complain = _optimizer(values), Complaints()
     complain(optimizer.corpus.problems)
+    say_hints(values)
     with_sigterm()
     with _progress(values["num_iter"], shown=not values["quiet"]) as progress:
         optimizer(values["num_iter"], jobs=values["jobs"], on_trial=progress.trial, on_file=progress.file)

@@ -3,7 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from diart_mp.cli import options
+from diart_mp.speakers import EnrolledSpeakers
+from tests.fakes import conversation
 
 from .command import TONES, Diart, Turns, der, speech, turns
 
@@ -92,3 +97,36 @@ def test_a_file_that_makes_no_sense(diart: Diart, talk: Path, tmp_path: Path, li
     assert len(done.complaints) == 1
     assert complaint in done.complaints[0]
     assert str(file) in done.complaints[0]
+
+
+def test_what_is_most_likely_not_what_somebody_wants_is_said(diart: Diart, tmp_path: Path) -> None:
+    conversation(tmp_path / "talk.wav", seconds=3.0, seed=1)
+    EnrolledSpeakers().add("Ann", np.ones((1, 256))).save(tmp_path / "team.json")
+    models = ["--segmentation", TONES[1], "--preset", "ami"]
+    done = diart("run", tmp_path / "talk.wav", *models, "--speakers", tmp_path / "team.json")
+    assert done.code == 0
+    notes = [line for line in done.err.splitlines() if line.startswith("# --")]
+    assert len(notes) == 2
+    assert notes[0].startswith(
+        "# --preset ami is tuned for --models pyannote; with the built-in embedding its delta_new of 1.057"
+    )
+    assert notes[1].endswith("together with --clustering adaptive")
+
+
+def test_nothing_is_said_of_what_makes_sense() -> None:
+    plain = {
+        "preset": None,
+        "speakers": None,
+        "models": "builtin",
+        "embedding": None,
+        "delta_new": None,
+        "clustering": "exact",
+    }
+    for more in (
+        {},
+        {"preset": "ami", "models": "pyannote"},
+        {"preset": "ami", "embedding": "pyannote/embedding"},
+        {"preset": "ami", "delta_new": 0.4},
+        {"speakers": Path("team.json"), "clustering": "adaptive"},
+    ):
+        assert options.hints({**plain, **more}) == []
