@@ -172,10 +172,15 @@ def all_counted(refused: Mapping[str, int], count: int) -> bool:
     return each and refused["capture"] >= 2 * count
 
 
-def attacked_run(audio: Path, output: Path, *, seed: int, count: int) -> tuple[Run, dict[str, int]]:
-    """A run of the tone models under attack; and how many messages each process refused."""
+def attacked_run(
+    audio: Path, output: Path, *, seed: int, count: int, brake_s: float = 0.2
+) -> tuple[Run, dict[str, int]]:
+    """A run of the tone models under attack; and how many messages each process refused.
+
+    brake_s: what a chunk takes until all messages have been thrown, s.
+    """
     brake = output.parent / f"brake-{seed}"
-    set_brake(brake, 0.2)
+    set_brake(brake, brake_s)
     attack = Attack(seed=seed, count=count, brake=brake)
     faults = {"DIART_MP_FAULTS": f"clustering:slow={brake}"}
     try:
@@ -221,11 +226,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         audio = Path(folder) / "hum.wav"
-        # Long enough for the braked pipeline to be at work until the last message.
+        # Long enough for the braked pipeline to be at work until the last message, on a busy machine, too.
         conversation(audio, seconds=max(60.0, arguments.messages / 2000), seed=3)
         calm = run(audio, Path(folder) / "calm", settings=Settings.from_seconds(), models=TONE_MODELS)
         attacked, refused = attacked_run(
-            audio, Path(folder) / "attacked", seed=arguments.seed, count=arguments.messages
+            audio, Path(folder) / "attacked", seed=arguments.seed, count=arguments.messages, brake_s=2.0
         )
         endpoint = f"ipc://{folder}/mad-{os.getpid()}"
         ignored, taken = attacked_receiver(endpoint, seed=arguments.seed, count=arguments.messages)
