@@ -201,7 +201,7 @@ def fetch(weights: BuiltinWeights, progress: Progress | None = None) -> None:
     """
     try:
         weights.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(weights.path.with_suffix(".lock")):
+        with locked(weights.path.with_suffix(".lock")):
             if not _is_sound(weights):
                 _fetch(weights, progress)
     except OSError as error:
@@ -210,7 +210,7 @@ def fetch(weights: BuiltinWeights, progress: Progress | None = None) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path` among processes; the kernel frees it with the process."""
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

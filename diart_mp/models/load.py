@@ -61,6 +61,12 @@ def load_segmentation(
 
         return BuiltinSegmentation(TorchPyanNet(load_weights("segmentation"), device), reproducible=reproducible)
     checkpoint = _checkpoint(parsed, token)  # what is missing is known before torch is imported (2 s)
+    device = _present(device, threads)
+    if _takes_openvino(device, precision):
+        from diart_mp.models.converted import load_converted
+
+        if (converted := load_converted(checkpoint, "segmentation")) is not None:
+            return converted.segmentation(threads, reproducible=reproducible)
     device = prepare_torch(device, threads)
     from diart_mp.models.pyannote import PyannoteSegmentation
 
@@ -106,6 +112,12 @@ def load_embedding(
 
         return BuiltinEmbedding(TorchEncoder(load_weights("embedding"), device), reproducible=reproducible)
     checkpoint = _checkpoint(parsed, token)  # what is missing is known before torch is imported (2 s)
+    device = _present(device, threads)
+    if _takes_openvino(device, precision):
+        from diart_mp.models.converted import load_converted
+
+        if (converted := load_converted(checkpoint, "embedding")) is not None:
+            return converted.embedding(threads)
     device = prepare_torch(device, threads)
     from diart_mp.models.pyannote import PyannoteEmbedding
 
@@ -130,7 +142,7 @@ def _present(device: str, threads: int) -> str:
 
 
 def _takes_openvino(device: str, precision: Precision) -> bool:
-    """Whether a built-in model runs on OpenVINO: on CPUs, where it is installed. Torch is imported elsewhere (2 s)."""
+    """Whether a model runs on OpenVINO if it can: on CPUs, where that is installed. Torch is imported elsewhere (2 s)."""
     return device == "cpu" and precision is not Precision.REFERENCE and find_spec("openvino") is not None
 
 

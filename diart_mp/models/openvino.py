@@ -10,12 +10,14 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diart_mp.models.base import FloatArray
 from diart_mp.models.signal_stack import kept_signal_stack
 from diart_mp.precision import Precision
 
 _CONVERTER = "openvino.tools.ovc"
+_EPSILON = 1e-5  # of normalisations, as torch has it
 
 
 def load_openvino() -> Any:
@@ -81,7 +83,7 @@ class Layers:
         self.op: Any = load_openvino().opset13
         self._weights = weights
 
-    def constant(self, array: FloatArray) -> Any:
+    def constant(self, array: NDArray[np.floating]) -> Any:
         """A float32 constant."""
         return self.op.constant(np.ascontiguousarray(array, dtype=np.float32))
 
@@ -95,14 +97,28 @@ class Layers:
 
     def instance_norm(self, node: Any, name: str) -> Any:
         """Normalise each channel of (batch, channels, time) over time, then scale it."""
-        normal = self.op.mvn(node, self.integers(2), True, 1e-5, "inside_sqrt")
+        normal = self.op.mvn(node, self.integers(2), True, _EPSILON, "inside_sqrt")
         scaled = self.op.multiply(normal, self._channels(f"{name}.weight"))
         return self.op.add(scaled, self._channels(f"{name}.bias"))
 
-    def convolution(self, node: Any, filters: FloatArray, *, stride: int = 1, bias: str = "") -> Any:
+    def convolution(self, node: Any, filters: FloatArray, *, bias: str = "", dilation: int = 1) -> Any:
         """Over the time of (batch, channels, time), without padding."""
-        out = self.op.convolution(node, self.constant(filters), [stride], [0], [0], [1])
+        out = self.op.convolution(node, self.constant(filters), [1], [0], [0], [dilation])
         return self.op.add(out, self._channels(bias)) if bias else out
+
+    def convolution_2d(self, node: Any, filters: FloatArray, *, stride: int = 1) -> Any:
+        """Over (batch, channels, height, width), padded so that the stride alone makes it smaller."""
+        padding = [size // 2 for size in filters.shape[2:]]
+        return self.op.convolution(node, self.constant(filters), [stride, stride], padding, padding, [1, 1])
+
+    def batch_norm(self, node: Any, name: str, *, axes: int) -> Any:
+        """With what was found in training; ``axes`` behind that of the channels."""
+        mean, variance, scale, shift = (
+            self._weights[f"{name}.{part}"].astype(np.float64).reshape(1, -1, *[1] * axes)
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        factor = scale / np.sqrt(variance + _EPSILON)
+        return self.op.add(self.op.multiply(node, self.constant(factor)), self.constant(shift - mean * factor))
 
     def max_pool(self, node: Any, size: int) -> Any:
         """Maxima over `size` steps of time."""

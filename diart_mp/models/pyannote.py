@@ -38,15 +38,15 @@ class PyannoteSegmentation(SegmentationModel):
     """
 
     def __init__(self, path: Path, device: str = "cpu", *, reproducible: bool = False) -> None:
-        self._model = _build(path, device)
+        self.network = _build(path, device)
         self._device = device
         self._one_by_one = reproducible or device == "cpu"
-        specifications = self._model.specifications
+        specifications = self.network.specifications
         if isinstance(specifications, tuple) or not specifications.classes or _is_representation(specifications):
-            msg = f"{path} holds a {type(self._model).__name__} that does not score speakers; use it for embeddings"
+            msg = f"{path} holds a {type(self.network).__name__} that does not score speakers; use it for embeddings"
             raise ModelError(msg)
         self._to_multilabel = _powerset(specifications, device)
-        self.sample_rate = int(self._model.hparams.sample_rate)
+        self.sample_rate = int(self.network.hparams.sample_rate)
         self.duration = float(specifications.duration)
 
     def __call__(self, waveforms: FloatArray) -> FloatArray:
@@ -56,7 +56,7 @@ class PyannoteSegmentation(SegmentationModel):
         with torch.inference_mode():
             for first in range(0, len(waveforms), size):
                 block = as_tensor(waveforms[first : first + size], self._device)
-                scores.append(self._to_multilabel(self._model(block.unsqueeze(1))).float().cpu().numpy())
+                scores.append(self._to_multilabel(self.network(block.unsqueeze(1))).float().cpu().numpy())
         return np.concatenate(scores)
 
 
@@ -74,16 +74,16 @@ class PyannoteEmbedding(EmbeddingModel):
     """
 
     def __init__(self, path: Path, device: str = "cpu", *, reproducible: bool = False) -> None:
-        self._model = _build(path, device)
+        self.network = _build(path, device)
         self._device = device
         self._one_by_one = reproducible or device == "cpu"
-        if isinstance(self._model.specifications, tuple) or not _is_representation(self._model.specifications):
-            msg = f"{path} holds a {type(self._model).__name__} that makes no embeddings; use it for segmentation"
+        if isinstance(self.network.specifications, tuple) or not _is_representation(self.network.specifications):
+            msg = f"{path} holds a {type(self.network).__name__} that makes no embeddings; use it for segmentation"
             raise ModelError(msg)
-        pools = _replace_pools(self._model)
-        self._parts = _split(self._model) if pools else None
-        self.sample_rate = int(self._model.hparams.sample_rate)
-        self.dimension = int(self._model.dimension)
+        pools = _replace_pools(self.network)
+        self._parts = _split(self.network) if pools else None
+        self.sample_rate = int(self.network.hparams.sample_rate)
+        self.dimension = int(self.network.dimension)
         self.duration = WINDOW_S
 
     def __call__(self, waveforms: FloatArray, weights: FloatArray, active: BoolArray) -> FloatArray:
@@ -105,7 +105,9 @@ class PyannoteEmbedding(EmbeddingModel):
         chunks, _ = np.nonzero(active)
         if self._parts is None:
             repeated = as_tensor(waveforms[chunks], self._device).unsqueeze(1)
-            rows: FloatArray = self._model(repeated, weights=as_tensor(per_speaker[active], self._device)).cpu().numpy()
+            rows: FloatArray = (
+                self.network(repeated, weights=as_tensor(per_speaker[active], self._device)).cpu().numpy()
+            )
             return rows
         trunk, head = self._parts
         once = np.unique(chunks)

@@ -11,6 +11,7 @@ from diart_mp.models import builtin
 from diart_mp.models.base import FloatArray
 from diart_mp.models.compat import import_pyannote
 
+from .checkpoints import Checkpoints
 from .golden import RUNS, WINDOW, Golden
 
 
@@ -43,3 +44,8 @@ def pyannote() -> Any:
     for name in ("core.task", "models.segmentation", "models.embedding"):
         import_module(f"pyannote.audio.{name}")
     return import_module("pyannote.audio")
+
+
+@pytest.fixture(scope="session")
+def checkpoints(pyannote: Any, tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    return Checkpoints(pyannote, tmp_path_factory.mktemp("checkpoints"))

@@ -1,10 +1,11 @@
-"""Checkpoints of pyannote.audio: small ones with random weights, made by pyannote.audio itself."""
+"""Checkpoints of pyannote.audio in torch: small ones with random weights, made by pyannote.audio itself."""
 
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +14,18 @@ import pytest
 import torch
 
 from diart_mp.errors import ModelError
+from diart_mp.models import load
 from diart_mp.models.base import FloatArray
-from diart_mp.models.load import load_embedding, load_segmentation
 from diart_mp.models.pyannote import PyannoteEmbedding
+from diart_mp.precision import Precision
 
+from .checkpoints import Checkpoints
 from .test_checkpoint import Malicious
 
 SAMPLES = 24000  # 1.5 s
+load_segmentation = partial(load.load_segmentation, precision=Precision.REFERENCE)
+load_embedding = partial(load.load_embedding, precision=Precision.REFERENCE)
 ACTIVE = np.array([[True, False, True], [False, False, False], [False, True, False], [True, True, True]])
-
-
-class Checkpoints:
-    """Networks as pyannote.audio makes them, and the files it would save."""
-
-    def __init__(self, pyannote: Any, folder: Path) -> None:
-        torch.manual_seed(0)
-        task, self.folder = pyannote.core.task, folder
-        self.multilabel = task.Specifications(
-            task.Problem.MULTI_LABEL_CLASSIFICATION, task.Resolution.FRAME, 5.0, classes=["a", "b", "c"]
-        )
-        self.powerset = task.Specifications(
-            task.Problem.MONO_LABEL_CLASSIFICATION, task.Resolution.FRAME, 10.0, classes=["a", "b", "c"]
-        )
-        self.powerset.powerset_max_classes = 2
-        self.representation = task.Specifications(task.Problem.REPRESENTATION, task.Resolution.CHUNK, 5.0)
-        self.pyannote = pyannote
-
-    def pyannet(self, specifications: Any) -> Any:
-        small = {"hidden_size": 8, "num_layers": 1}
-        return self.built(self.pyannote.models.segmentation.PyanNet(lstm=small, linear=small), specifications)
-
-    def xvector(self) -> Any:
-        return self.built(self.pyannote.models.embedding.XVectorSincNet(dimension=16), self.representation)
-
-    def wespeaker(self) -> Any:
-        return self.built(self.pyannote.models.embedding.WeSpeakerResNet34(), self.representation)
-
-    @staticmethod
-    def built(model: Any, specifications: Any) -> Any:
-        model.specifications = specifications
-        model.setup()
-        return model.eval()
-
-    def save(self, model: Any, name: str, **changes: Any) -> str:
-        content: dict[str, Any] = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
-        model.on_save_checkpoint(content)
-        torch.save({**content, **changes}, self.folder / name)
-        return str(self.folder / name)
-
-
-@pytest.fixture(scope="module")
-def checkpoints(pyannote: Any, tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return Checkpoints(pyannote, tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +97,7 @@ def test_embeddings_are_pooled_as_before_3_1(
 def trunk_runs(xvector: tuple[Any, PyannoteEmbedding]) -> Iterator[list[int]]:
     """Waveforms that went through the trunk, one number per pass."""
     runs: list[int] = []
-    first_layer = xvector[1]._model.sincnet
+    first_layer = xvector[1].network.sincnet
     handle = first_layer.register_forward_hook(lambda _module, inputs, _output: runs.append(len(inputs[0])))
     yield runs
     handle.remove()
@@ -176,7 +137,7 @@ def test_wespeaker_runs_its_trunk_once_too(checkpoints: Checkpoints, audio: Floa
     model = load_embedding(checkpoints.save(network, "wespeaker.ckpt"))
     assert isinstance(model, PyannoteEmbedding)
     runs: list[int] = []
-    model._model.resnet.conv1.register_forward_hook(lambda _module, inputs, _output: runs.append(len(inputs[0])))
+    model.network.resnet.conv1.register_forward_hook(lambda _module, inputs, _output: runs.append(len(inputs[0])))
     flat = np.ones_like(weights)
     found = model(audio[:2], flat[:2], ACTIVE[:2])
     assert runs == [1]
@@ -233,8 +194,8 @@ def test_models_come_from_the_hub_cache_without_a_network(checkpoints: Checkpoin
         "import numpy as np\n"
         "from diart_mp.models.load import load_embedding, load_segmentation\n"
         "audio, active = np.zeros((1, 24000), np.float32), np.array([[True, False]])\n"
-        "print(load_segmentation('tiny/powerset@v1')(audio).shape)\n"
-        "print(load_embedding('tiny/xvector@v1')(audio, np.ones((1, 50, 2), np.float32), active).shape)\n"
+        "print(load_segmentation('tiny/powerset@v1', precision='reference')(audio).shape)\n"
+        "print(load_embedding('tiny/xvector@v1', precision='reference')(audio, np.ones((1, 50, 2), np.float32), active).shape)\n"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-W", "error", "-c", code]  # the warnings of what we import stay inside
