@@ -25,6 +25,8 @@ from diart_mp.audio.push import PushSource
 from diart_mp.audio.source import Source
 from diart_mp.config import Settings
 from diart_mp.errors import DiartMpError, StageError
+from diart_mp.outputs.formats import Kind
+from diart_mp.outputs.output import Output
 from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.outputs.writer import OutputSet
 from diart_mp.pipeline_stream import Hook, Stream
@@ -114,10 +116,13 @@ class Pipeline:
         source: Source,
         *,
         output: Path | None = None,
-        formats: Sequence[str] = ("rttm",),
-        hooks: Iterable[Hook] = (),
+        formats: Sequence[Kind] = ("rttm",),
+        hooks: Iterable[Hook | Output] = (),
     ) -> Stream:
-        """Diarize ``source``; with ``output``, files as ``diart-mp run`` writes them. OutputError if they cannot be."""
+        """Diarize ``source``; with ``output``, a folder, what ``diart-mp run`` writes there, also classes of your own. OutputError if it cannot be.
+
+        ``hooks`` as of ``Stream.attach``.
+        """
         hosted = self._hosted
         if hosted is None:
             msg = "the pipeline does not run yet; streams begin inside its with block"
@@ -175,7 +180,7 @@ class Pipeline:
                 if not hosted.call(_nothing):
                     return self._failure or StageError("the pipeline has ended")
 
-    def _own(self, stream_id: str, stream: Stream, output: Path | None, formats: Sequence[str]) -> OwnedStream:
+    def _own(self, stream_id: str, stream: Stream, output: Path | None, formats: Sequence[Kind]) -> OwnedStream:
         source, settings, topology = stream.source, self.config.settings, self._topology
 
         def report(event: str, **values: Any) -> None:

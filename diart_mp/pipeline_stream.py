@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from diart_mp.audio.push import PushSource
 from diart_mp.audio.source import Source
-from diart_mp.errors import AudioError, StageError
+from diart_mp.errors import AudioError, OutputError, StageError
 from diart_mp.outputs.events import update_from_dict
+from diart_mp.outputs.output import GuardedOutput, Output
 from diart_mp.turns import Update
 
 Hook = Callable[[Update], None]
@@ -30,10 +31,14 @@ class Stream:
     chunk that a stage could not process costs that chunk alone, and StageError tells of it when the stream is over.
     """
 
-    def __init__(self, source: Source, hooks: Sequence[Hook], stop: Callable[[], object]) -> None:
+    def __init__(self, source: Source, hooks: Sequence[Hook | Output], stop: Callable[[], object]) -> None:
         """``stop`` has the pipeline let go of the stream, from any thread."""
         self.name, self.source = source.name, source
-        self._hooks, self._stop = list(hooks), stop
+        self._stop = stop
+        self._hooks, self._outputs = list[Hook](), list[GuardedOutput]()
+        self._told = threading.RLock()  # one at a time: an update is written, or outputs are closed
+        for hook in hooks:
+            self.attach(hook)
         self._updates = _Mailbox()
         self._failed: list[str] = []  # what was said of chunks that could not be processed
         self._closed = False  # nothing more is heard of it
@@ -55,9 +60,17 @@ class Stream:
         """Give the stream up where it is: iterating ends, and files that it writes stay as they are. Idempotent; from any thread."""
         self._finish(None)
 
-    def attach(self, hook: Hook) -> None:
-        """Have ``hook`` called with each update, in a thread of the pipeline's; it must be quick. What it raises ends the stream."""
-        self._hooks.append(hook)
+    def attach(self, hook: Hook | Output) -> None:
+        """Have ``hook`` called with each update, in a thread of the pipeline's; it must be quick. What it raises ends the stream.
+
+        An ``Output`` gets each update, and is closed when the stream is over.
+        """
+        if isinstance(hook, Output):
+            output = GuardedOutput(type(hook).__name__, hook)
+            self._outputs.append(output)
+            self._hooks.append(output.write)
+        else:
+            self._hooks.append(hook)
 
     def __iter__(self) -> Iterator[Update]:
         while not self._over:
@@ -76,31 +89,40 @@ class Stream:
         if event == "result":
             update = update_from_dict(values["update"], rate=values["rate"])
             self._updates.put(update)
-            for hook in self._hooks:
-                try:
-                    hook(update)
-                except Exception as error:  # noqa: BLE001  # the user's own code; its failure is his stream's
-                    self._finish(error)
-                    return
+            try:
+                with self._told:
+                    for hook in self._hooks:
+                        hook(update)
+            except Exception as error:  # noqa: BLE001  # the user's own code; its failure is his stream's
+                self._finish(error)
         elif event == "error":
             self._failed.append(str(values["text"]))
         elif event == "failed":
             self.fail(StageError(str(values["text"])))
         elif event == "done":
-            self._closed = True
-            self._updates.put(StageError(_summary(self.name, self._failed)) if self._failed else None)
+            self._over_with(StageError(_summary(self.name, self._failed)) if self._failed else None)
 
     def fail(self, error: Exception) -> None:
         """Nothing more comes, because of ``error``; from any thread."""
         if not self._closed:
-            self._closed = True
-            self._updates.put(error)
+            self._over_with(error)
 
     def _finish(self, error: Exception | None) -> None:
         if not self._closed:
-            self._closed = True
-            self._updates.put(error)
+            self._over_with(error)
             self._stop()
+
+    def _over_with(self, error: Exception | None) -> None:
+        """Nothing more is heard: close what is attached, and say so to who takes the updates."""
+        self._closed = True
+        outputs, self._outputs = self._outputs, []
+        for output in outputs:
+            try:
+                with self._told:  # not while it writes
+                    output.close()
+            except OutputError as failed:
+                error = error or failed
+        self._updates.put(error)
 
     def _taken(self, item: Update | Exception | None) -> Update | None:
         if isinstance(item, Update):

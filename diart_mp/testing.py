@@ -1,8 +1,9 @@
-"""For those who write stages: what the runtime relies on, asked of a stage before it sits in a pipeline.
+"""For those who write stages, sources and outputs: what the runtime relies on, asked before they sit in a pipeline.
 
     problems = check_stage("my_package:Denoise", chunks(count=12))
 
-The stage runs in a process of its own, since a wrong one may hang, fork or die. A stage is right if there are no problems, one line each.
+``check_source`` and ``check_output`` ask the others; fast models, and the humming that they understand, are from ``testing_models``. A
+stage runs in a process of its own, since a wrong one may hang, fork or die. A stage is right if there are no problems, one line each.
 Runs in tests, and with ``diart-mp`` not at all.
 """
 
@@ -24,8 +25,24 @@ from diart_mp.errors import DiartMpError
 from diart_mp.messages import FieldValue, Message, Plain, check_fields, encode
 from diart_mp.runtime.chain import make_stage, stage_class
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
+from diart_mp.testing_models import TONE_MODELS, ToneActivity, ToneEmbedding, ToneSegmentation, conversation
+from diart_mp.testing_outputs import check_output, updates
+from diart_mp.testing_sources import check_source
 from diart_mp.topology import StageConfig
 from diart_mp.transport.ring import RingReader
+
+__all__ = [
+    "TONE_MODELS",
+    "ToneActivity",
+    "ToneEmbedding",
+    "ToneSegmentation",
+    "check_output",
+    "check_source",
+    "check_stage",
+    "chunks",
+    "conversation",
+    "updates",
+]
 
 _FRAMES, _SPEAKERS, _DIMENSION = 293, 3, 16  # of the fields of made-up chunks
 _SEED = 1

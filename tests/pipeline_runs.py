@@ -83,15 +83,16 @@ def run(
     settings: Settings | None = None,
     models: Models | None = None,
     environment: Mapping[str, str] | None = None,
+    formats: tuple[str, ...] = ("rttm", "jsonl"),
     each_step: Callable[[LocalPipeline, Run], None] | None = None,
     **limits: Any,
 ) -> Run:
-    """Diarize ``audio`` into ``output`` (RTTM and JSON lines) while processes die as ``kills`` say."""
+    """Diarize ``audio`` into ``output`` while processes die as ``kills`` say."""
     job = Job(
         sources=(SourceConfig(kind="file", name=audio.stem, path=str(audio)),),
         settings=settings or Settings.from_seconds(),
         output=str(output),
-        formats=("rttm", "jsonl"),
+        formats=formats,
     )
     done, due, killed = Run(), list(kills), set[int]()
     shown_before = 0  # when something was last killed

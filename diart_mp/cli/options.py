@@ -256,7 +256,12 @@ def output_options(command: Command) -> Command:
             click.option(
                 "--output", "-o", type=click.Path(path_type=Path), help="Folder for the files; made if missing."
             ),
-            click.option("--format", "formats", metavar="LIST", help="Of rttm,jsonl,srt,vtt,audacity. Default: rttm."),
+            click.option(
+                "--format",
+                "formats",
+                metavar="LIST",
+                help="Of rttm,jsonl,srt,vtt,audacity, or module:Class. Default: rttm.",
+            ),
             click.option("--force", is_flag=True, help="Replace files that exist."),
             click.option("--reference", type=click.Path(path_type=Path), help="RTTM to score the turns against."),
             click.option("--log", type=click.Path(path_type=Path), help="File to append what stages report to."),

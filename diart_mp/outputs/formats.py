@@ -1,20 +1,29 @@
 """The file formats, as text: what is written for an update and for a turn that became final.
 
-``FORMATS`` lists them. A format object belongs to one stream (subtitles number their cues) and only ever adds text:
-each piece it gives consists of whole lines or cues. Knows nothing of files. Runs in the owner of a stream.
+``FORMATS`` lists them; ``module:Class`` names one of the user's own, a ``Format`` or an ``outputs.output.Output``. A format object belongs
+to one stream (subtitles number their cues) and only ever adds text: each piece it gives consists of whole lines or cues. Knows nothing
+of files. Runs in the owner of a stream.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from diart_mp.errors import UsageError
 from diart_mp.outputs.events import update_to_line
 from diart_mp.outputs.names import one_field, one_line
+from diart_mp.outputs.output import Output, import_output
 from diart_mp.turns import Turn, Update
 
 
 class Format:
-    """One stream's output in one format; a format fills in what it writes and leaves the rest empty."""
+    """One stream's output in one format; a format fills in what it writes and leaves the rest empty.
+
+    One of your own is a subclass, given as ``--format my_package:Ctm``. When called: ``update`` with each update, by ascending ``seq``; after
+    it ``turn`` with each turn that has become final, sorted by start; more turns at the end. What is given is in the file
+    when the next update comes. After a restart of its owner, and after a revision, a new object is asked again from the first update or turn on,
+    and has to say the same of the same: no clock, no random names.
+    The classic mistake: text that does not end in a line break, which a file that is cut there would leave half a line.
+    """
 
     extension: ClassVar[str]
     header: ClassVar[str] = ""
@@ -113,18 +122,45 @@ FORMATS: Mapping[str, str] = {name: kind.extension for name, kind in _CLASSES.it
 """Name of each format and the extension of its files."""
 
 
-def known_formats(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once and in their order; raises UsageError if there is no format of a name."""
-    for name in names:
-        if name not in FORMATS:
-            msg = f"there is no output format {name!r}: choose from {', '.join(FORMATS)}"
+Kind: TypeAlias = str | type[Format] | type[Output]
+"""What names an output: a key of ``FORMATS``, ``module:Class``, or a class."""
+
+AnyKind = TypeVar("AnyKind", bound=Kind)
+
+
+def kind_class(kind: Kind) -> type[Format] | type[Output]:
+    """The class of an output; raises UsageError if there is none of that name."""
+    if not isinstance(kind, str):
+        return kind
+    if kind in _CLASSES:
+        return _CLASSES[kind]
+    if ":" not in kind:
+        msg = f"there is no output format {kind!r}: choose from {', '.join(FORMATS)}, or name your own as module:Class"
+        raise UsageError(msg)
+    return import_output(kind, Format, Output)
+
+
+def known_formats(names: Sequence[AnyKind]) -> tuple[AnyKind, ...]:
+    """The names, each once and in their order; raises UsageError if there is no format of a name, or two would write one file."""
+    chosen = tuple(dict.fromkeys(names))
+    users: dict[str, AnyKind] = {}
+    for name in chosen:
+        extension = kind_class(name).extension
+        if extension and users.setdefault(extension, name) is not name:
+            msg = (
+                f"the outputs {users[extension]} and {name} would both write the file *{extension}; choose one of them"
+            )
             raise UsageError(msg)
-    return tuple(dict.fromkeys(names))
+    return chosen
 
 
-def make_format(name: str, stream: str, rate: int, *, recorded: bool) -> Format:
-    """The format of that name (a key of ``FORMATS``) for one stream."""
-    return _CLASSES[name](stream, rate, recorded=recorded)
+def make_format(kind: Kind, stream: str, rate: int, *, recorded: bool) -> Format:
+    """The format of that kind for one stream; an ``Output`` is none, which is a UsageError."""
+    found = kind_class(kind)
+    if not issubclass(found, Format):
+        msg = f"{found.__name__} is an output of its own, not a format"
+        raise UsageError(msg)
+    return found(stream, rate, recorded=recorded)
 
 
 def _cue_times(turn: Turn, rate: int, point: str) -> tuple[str, str]:

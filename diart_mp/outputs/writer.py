@@ -1,30 +1,32 @@
 """The output files of a stream: opened together or not at all, written as the stream goes, whole lines only.
 
 Formats of turns get each turn once it is final (``outputs.stitching``), formats of updates get each update. Where updates
-take back what was said, formats of turns are replaced at the end, each at once, by the turns as they are known then. An existing
-file is never touched unless the user says so. Knows nothing of how turns come about. Runs in the owner of a stream;
+take back what was said, formats of turns are replaced at the end, each at once, by the turns as they are known then. Outputs of the user's own
+(``outputs.output``) get the updates as they are. An existing file is never touched unless the user says so. Knows nothing of how turns come about. Runs in the owner of a stream;
 ``check_outputs`` runs in the command before any process starts.
 """
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from diart_mp.errors import OutputError
-from diart_mp.outputs.formats import FORMATS, known_formats, make_format
+from diart_mp.errors import DiartMpError, OutputError
+from diart_mp.outputs.formats import FORMATS, Format, Kind, kind_class, known_formats, make_format
 from diart_mp.outputs.lines import LineFile, refused, unwritable
 from diart_mp.outputs.names import safe_file_name
+from diart_mp.outputs.output import GuardedOutput, Output
 from diart_mp.outputs.revising import RevisedTurns
 from diart_mp.outputs.stitching import Stitcher
 from diart_mp.turns import Turn, Update
 
 
 class OutputSet:
-    """The files of one stream, one per format, in one folder; ``paths`` names them.
+    """The files of one stream, one per format, in one folder, and its other outputs; ``paths`` names the files.
 
     After an OutputError the files stay as they are, complete up to the last line for which there was room, and nothing
     more is written; each further ``write`` raises the error again.
@@ -34,7 +36,7 @@ class OutputSet:
         self,
         directory: Path,
         name: str,
-        formats: Sequence[str],
+        formats: Sequence[Kind],
         *,
         rate: int,
         recorded: bool,
@@ -50,13 +52,28 @@ class OutputSet:
         changed then, unless the disk is full); for an unknown format UsageError.
         """
         self.paths = output_paths(directory, name, formats)
-        self._kinds = known_formats(formats)
-        self._make = partial(make_format, stream=name, rate=rate, recorded=recorded)
+        kinds = known_formats(formats)
+        self._kinds = [kind for kind in kinds if issubclass(kind_class(kind), Format)]
+        self._make = partial(_make, stream=name, rate=rate, recorded=recorded)
         self._writers = [self._make(kind) for kind in self._kinds]
         self._stitcher = Stitcher(rate)
         self._known = RevisedTurns(rate) if revisable and self._writers else None
         self._failure: OutputError | None = None
-        self._files = _open_all(directory, self.paths, replace=force, resume=resume)
+        self._own: list[GuardedOutput] = []
+        self._closed = False
+        self._files = _open_all(directory, output_paths(directory, name, self._kinds), replace=force, resume=resume)
+        try:
+            own = partial(_open_own, directory, name, rate=rate, recorded=recorded, replace=force, resume=resume)
+            for kind in kinds:
+                if kind not in self._kinds:
+                    self._own.append(own(kind))
+        except OutputError:
+            for output in self._own:
+                with suppress(OutputError):  # the first failure is the one to tell
+                    output.close()
+            for file in self._files:
+                file.withdraw()
+            raise
         try:
             for writer, file in zip(self._writers, self._files, strict=True):
                 file.start(writer.header)
@@ -71,14 +88,18 @@ class OutputSet:
         turns = self._stitcher.push(update)
         if self._known is not None:
             self._known.push(update)
-        self._append([writer.update(update) + "".join(map(writer.turn, turns)) for writer in self._writers])
+        with _named(self._kinds):
+            texts = [writer.update(update) + "".join(map(writer.turn, turns)) for writer in self._writers]
+        self._append(texts, update)
 
     def close(self) -> None:
         """The stream has ended: write the turns that were still open, or all as revised. Does nothing the second time."""
         turns = self._stitcher.finish()
         try:
             if self._failure is None and self._files:
-                self._append(["".join(map(writer.turn, turns)) for writer in self._writers])
+                with _named(self._kinds):
+                    texts = ["".join(map(writer.turn, turns)) for writer in self._writers]
+                self._append(texts)
                 for file in self._files:
                     file.finish()
                 if self._known is not None and self._known.revised:
@@ -94,11 +115,17 @@ class OutputSet:
     ) -> None:
         self.close()
 
-    def _append(self, texts: Sequence[str]) -> None:
-        """One text for each file; a failure is told after all others were written too."""
+    def _append(self, texts: Sequence[str], update: Update | None = None) -> None:
+        """One text for each file, and the update for all else; a failure is told after all others were written too."""
         for file, text in zip(self._files, texts, strict=True):
             try:
                 file.append(text)
+            except OutputError as error:
+                self._failure = self._failure or error
+        for output in self._own:
+            try:
+                if update is not None:
+                    output.write(update)
             except OutputError as error:
                 self._failure = self._failure or error
         if self._failure is not None:
@@ -109,12 +136,15 @@ class OutputSet:
         for kind, file in zip(self._kinds, self._files, strict=True):
             writer = self._make(kind)
             if writer.of_turns:
-                file.replace(writer.header + "".join(map(writer.turn, turns)))
+                with _named([kind]):
+                    text = writer.header + "".join(map(writer.turn, turns))
+                file.replace(text)
 
     def _close_files(self) -> None:
-        files, self._files = self._files, []
+        opened: list[LineFile | GuardedOutput] = [*self._files, *([] if self._closed else self._own)]
+        self._files, self._closed = [], True
         errors = []
-        for file in files:
+        for file in opened:
             try:
                 file.close()
             except OutputError as error:
@@ -123,12 +153,13 @@ class OutputSet:
             raise errors[0]
 
 
-def output_paths(directory: Path, name: str, formats: Sequence[str]) -> tuple[Path, ...]:
+def output_paths(directory: Path, name: str, formats: Sequence[Kind]) -> tuple[Path, ...]:
     """The files that a stream of that name writes; raises UsageError for a format that does not exist."""
-    return tuple(directory / (safe_file_name(name) + FORMATS[kind]) for kind in known_formats(formats))
+    extensions = [kind_class(kind).extension for kind in known_formats(formats)]
+    return tuple(directory / (safe_file_name(name) + extension) for extension in extensions if extension)
 
 
-def check_outputs(directory: Path, names: Sequence[str], formats: Sequence[str], force: bool) -> None:
+def check_outputs(directory: Path, names: Sequence[str], formats: Sequence[Kind], force: bool) -> None:
     """Refuse, before anything starts, what opening the files of streams ``names`` would refuse later. Changes nothing.
 
     Raises OutputError for a folder that is a file or cannot be written, for existing files (unless ``force``) and for
@@ -145,6 +176,37 @@ def check_outputs(directory: Path, names: Sequence[str], formats: Sequence[str],
         except OSError as error:
             raise unwritable(path, error) from error
     _check_folder(directory)
+
+
+def _make(kind: Kind, stream: str, rate: int, *, recorded: bool) -> Format:
+    with _named([kind]):
+        return make_format(kind, stream, rate, recorded=recorded)
+
+
+@contextmanager
+def _named(kinds: Sequence[Kind]) -> Iterator[None]:
+    """Formats of the user's may raise anything, which is an OutputError that names those that it may come from."""
+    try:
+        yield
+    except DiartMpError:
+        raise
+    except Exception as error:  # somebody else's code
+        own = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds if kind not in FORMATS]
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        msg = f"the output {' or '.join(own)} failed: {text}"
+        raise OutputError(msg) from error
+
+
+def _open_own(
+    directory: Path, name: str, kind: Kind, *, rate: int, recorded: bool, replace: bool, resume: bool
+) -> GuardedOutput:
+    found = kind_class(kind)
+    assert issubclass(found, Output)  # noqa: S101  # the others are formats
+    path = directory / (safe_file_name(name) + found.extension)
+    if found.extension and os.path.lexists(path) and not replace and not resume:
+        raise refused([path])
+    label = kind if isinstance(kind, str) else kind.__name__
+    return GuardedOutput.opened(label, partial(found, path, name, rate, recorded=recorded, resume=resume))
 
 
 def _check_clashes(names: Sequence[str]) -> None:
