@@ -184,10 +184,10 @@ class Pipeline:
         source, settings, topology = stream.source, self.config.settings, self._topology
 
         def report(event: str, **values: Any) -> None:
-            stream.report(event, **values)
-            if event in ("done", "failed"):
+            if event in ("done", "failed"):  # first, so that it is let go before whatever its reader asks for next
                 self._call(lambda: self._let_go(stream_id))
-            elif event != "result" and self._on_event is not None:
+            stream.report(event, **values)
+            if event not in ("done", "failed", "result") and self._on_event is not None:
                 self._on_event({"event": event, **values})
 
         return OwnedStream(
