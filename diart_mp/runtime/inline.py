@@ -5,7 +5,6 @@ rate. Programs of other people get float32. Runs in every stage whose output lin
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +50,7 @@ def _narrowed(message: Message) -> Message:
 
 
 def _without_audio(message: Message) -> Message:
-    return replace(message, fields={name: value for name, value in message.fields.items() if name != "audio"})
+    return message.changed({name: value for name, value in message.fields.items() if name != "audio"})
 
 
 def _is_needed_after(topology: Topology, stage: str) -> bool:

@@ -74,7 +74,8 @@ class Ledger:
         self.answered = seq
         written = seq <= self.acknowledged
         self.acknowledged = max(self.acknowledged, seq)
-        return replace(self._sent[seq - self._sent[0].seq], written=written)
+        sent = self._sent[seq - self._sent[0].seq]
+        return replace(sent, written=True) if written else sent
 
     def settle(self, checkpoint: Checkpoint) -> None:
         """A checkpoint that covers only acknowledged chunks: what it covers need never be sent again."""

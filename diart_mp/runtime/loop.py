@@ -14,7 +14,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +41,8 @@ NAME = "name"  # plain field of chunks with which a stage may begin: what the st
 _OF_NO_USE = ("settings", NAME, RESTORE, BUNDLES)  # to the owner, which has said them
 ERROR = "error"  # plain field of a chunk that could not be processed: why
 _LINGER_MS = 2000  # that what a drained stage has passed on may take to leave the host
+_SOON_S = 0.002  # within which chunks that are done are passed on; what a multipart costs is paid once for all of them
+_MOST_TOGETHER = 32  # chunks
 _ANNOUNCE_S = 0.1  # how often room is announced again
 _COUNTERS: dict[type[Exception], str] = {StaleAudioError: "stale", DamagedAudioError: "damaged"}
 _MAX_STREAMS = 10_000  # of which the newest attempt is remembered
@@ -68,7 +69,6 @@ class StageLoop:
         self._sender_id = (stage.name, epoch)
         self._replica = replica
         self._rings = RingReader()
-        self._share = config.max_batch  # chunks that are passed on together
         self._batch = 1 if isinstance(stage, KeyedStage) else config.max_batch
         upstream = topology.before(stage.name).endpoints()
         capacity = 2 * config.max_batch
@@ -224,12 +224,13 @@ class StageLoop:
             self._sender.forget(lambda message: message.stream == stream and message.attempt < attempt)
 
     def _work(self) -> bool:
-        """Process what is queued, as much as is one batch, and pass on together what comes of it."""
+        """Process what is queued, a batch or, if they take no time, some, and pass on together what comes of it."""
         passed: list[Message] = []
-        left = self._share
-        while left > 0 and (batch := self._next_batch(passed)):
+        due = time.monotonic() + _SOON_S
+        while len(passed) < _MOST_TOGETHER and (batch := self._next_batch(passed)):
             passed += self._process_batch(batch)
-            left -= len(batch)
+            if time.monotonic() > due:
+                break
         if self._sender is None:
             self._reply(passed)
         elif passed:
@@ -261,7 +262,7 @@ class StageLoop:
         for (message, arrived), fields in zip(batch, answers, strict=True):
             trace = (self._stage.name, self._replica, arrived, started, time.monotonic_ns(), len(batch))
             gathered = {**message.fields, **fields, **self._checkpoint(message)}
-            passed.append(replace(message, fields=gathered, trace=(*message.trace, trace)))
+            passed.append(message.changed(gathered, trace=(*message.trace, trace)))
         self._activity.end()
         progress.compute_s += progress.busy_s()
         progress.busy_since = None
@@ -336,7 +337,7 @@ class StageLoop:
     def _end(self, message: Message) -> Message:
         """A stream is over: drop what is remembered of it, and pass it on with the stage's last word."""
         if isinstance(self._stage, KeyedStage):
-            message = replace(message, fields={**message.fields, **self._end_of(self._stage, message)})
+            message = message.with_fields(self._end_of(self._stage, message))
         if self._ordered:
             self._orders.end(message.stream)
             self._attempts[message.stream] = message.attempt + 1  # what still comes of this attempt comes too late
@@ -394,7 +395,7 @@ class StageLoop:
             if name.startswith(CHECKPOINT) or (isinstance(value, Plain) and name not in _OF_NO_USE)
         }
         kind = message.kind if message.kind == "end" else "error" if ERROR in message.fields else "result"
-        return replace(message, kind=kind, fields=kept)
+        return message.changed(kept, kind=kind)
 
     def _answer(self, owner: str, results: Sequence[Message]) -> None:
         socket = self._replies.get(owner)

@@ -1,5 +1,6 @@
 """The loop of a keyed stage, the last of its chain: order, checkpoints, answers to the owner."""
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 from diart_mp.config import Settings
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Message, Plain
+from diart_mp.runtime import loop as loop_module
 from diart_mp.runtime import order as order_module
 from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.loop import CHECKPOINT, ERROR
@@ -79,8 +81,28 @@ def test_chunks_are_done_in_order_and_answered_to_their_owner(rig_of: MakeRig) -
     rig.run(script)
 
 
+@pytest.mark.parametrize(("soon_s", "multiparts"), [(math.inf, [20]), (-1.0, [1] * 20)])
+def test_what_takes_no_time_is_passed_on_together_and_the_rest_at_once(
+    rig_of: MakeRig, monkeypatch: pytest.MonkeyPatch, soon_s: float, multiparts: list[int]
+) -> None:
+    monkeypatch.setattr(loop_module, "_SOON_S", soon_s)
+    rig = rig_of(Sum())
+    owner = Owner(rig)
+
+    def script() -> None:
+        chunks = [owner.chunk(seq, fields={BUNDLES: Plain(value=True)}) for seq in range(20)]
+        rig.send(*reversed(chunks))  # all of them wait for the first one
+        assert [result.seq for result in rig.take(20)] == list(range(20))
+        assert rig.multiparts == multiparts
+
+    rig.run(script)
+
+
 @pytest.mark.parametrize("bundles", [True, False])
-def test_results_share_a_multipart_where_the_owner_takes_that(rig_of: MakeRig, bundles: bool) -> None:
+def test_results_share_a_multipart_where_the_owner_takes_that(
+    rig_of: MakeRig, monkeypatch: pytest.MonkeyPatch, bundles: bool
+) -> None:
+    monkeypatch.setattr(loop_module, "_SOON_S", math.inf)
     rig = rig_of(Sum())
     owner = Owner(rig)
 
