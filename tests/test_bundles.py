@@ -132,3 +132,69 @@ def test_mutated_bundles(position: int, inserted: bytes, removed: int, missing: 
     for each in decode_all([changed, arrays[: len(arrays) - missing]]):
         if isinstance(each, Message):
             on_the_wire(each)  # can be passed on
+
+
+def test_what_chunks_of_a_stream_share_is_said_once_and_read_once() -> None:
+    common: dict[str, FieldValue] = {
+        "settings": Plain({"rate": 16_000, "names": ["x" * 100] * 5}),
+        "bundles": Plain(value=True),
+    }
+    others = [replace(chunk(seq, **common), stream=stream) for seq in range(3) for stream in ("t", "u")]
+    first, second = carried(others), carried(others)
+    ((_, [header, _]),) = first
+    assert header.count(b"x" * 500) == 0  # none of the names twice in a row, and
+    assert header.count(b"x" * 100) == 2 * 5  # each as often as there are streams
+    came = [each for _, frames in (*first, *second) for each in decode_all(frames)]
+    assert [each.seq for each in came if isinstance(each, Message)] == [0, 0, 1, 1, 2, 2] * 2
+    assert len({id(each.fields["settings"]) for each in came if isinstance(each, Message)}) == 2
+
+
+def test_chunks_of_other_settings_do_not_share_them() -> None:
+    sent = [chunk(seq, settings=Plain({"max_speakers": value})) for seq, value in enumerate((1, True, 1.0))]
+    ((_, frames),) = carried(sent)
+    came = [each.plain("settings")["max_speakers"] for each in decode_all(frames) if isinstance(each, Message)]
+    assert [type(each) for each in came] == [int, bool, float]
+
+
+@pytest.mark.parametrize(
+    ("common", "said"),
+    [
+        ([], "leaves the rest to common header 0 of 0"),
+        ([b"\xc1"], "not msgpack"),
+        ([msgpack.packb({"v": 2})], "version 2"),
+        ([msgpack.packb({"kind": "chunk"})], "version"),
+        ([msgpack.packb({"v": 1, "kind": "chunk"})], "'stream' must be text"),
+        (
+            [msgpack.packb({"v": 1, "kind": "chunk", "stream": "s", "fields": 3})],
+            "fields of a common header must be a map",
+        ),
+        (
+            [
+                msgpack.packb(
+                    {
+                        "v": 1,
+                        "kind": "chunk",
+                        "stream": "s",
+                        "fields": {"a": {"frame": 1, "dtype": "<f4", "shape": [1]}},
+                    }
+                )
+            ],
+            "is in frame 1 of a message of 0",
+        ),
+        (3, "'common' of a bundle must be a list"),
+        ([3], "'common' of a bundle must be a list"),
+    ],
+)
+def test_bad_common_headers(common: Any, said: str) -> None:
+    messages = [msgpack.packb({"of": 0, "seq": 5})]
+    (bad,) = received([msgpack.packb({"v": 1, "kind": "bundle", "messages": messages, "common": common}), b""])
+    assert said in str(bad)
+
+
+@pytest.mark.parametrize("place", [-1, 1, True, "0", 1 << 62, [0]])
+def test_places_of_common_headers_that_there_are_not(place: Any) -> None:
+    common = [msgpack.packb({"v": 1, "kind": "chunk", "stream": "s"})]
+    messages = [msgpack.packb({"of": each, "seq": 5}) for each in (0, place)]
+    good, bad = received([msgpack.packb({"v": 1, "kind": "bundle", "messages": messages, "common": common})])
+    assert good == 5
+    assert "leaves the rest to common header" in str(bad)
