@@ -33,7 +33,7 @@ FOUNDING_S = 1.0
 LEARNING_S = 0.8
 """Seconds of clean speech in a window from which a local speaker adds to what is known of the speaker that he is."""
 
-SURE, SURE_S = 0.9, 0.1
+SURE, SURE_S = 0.75, 0.1
 """Score from which the segmentation is sure that somebody talks, and seconds of it that a new name takes: what it hears in
 breath, laughter and noise has scores little above ``tau_active``."""
 

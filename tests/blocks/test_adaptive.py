@@ -66,10 +66,10 @@ def test_a_new_voice_is_the_nearest_free_speaker_until_it_is_plain_that_it_is_ne
 def test_a_voice_that_the_segmentation_is_not_sure_of_gets_no_new_name() -> None:
     blocks = clustering()
     label(blocks, talk((0, 5)), EAST)
-    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.85], EAST, NORTH) == [0, -1]
+    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.7], EAST, NORTH) == [0, -1]
     assert known(blocks) == [0]
-    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.95], EAST, NORTH) == [0, 1]
-    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.85], EAST, NORTH) == [0, 1], "it is somebody known now"
+    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.8], EAST, NORTH) == [0, 1]
+    assert label(blocks, talk((0, 2), (2, 5)) * [1.0, 0.7], EAST, NORTH) == [0, 1], "it is somebody known now"
 
 
 def test_the_first_voice_has_a_name_however_unsure() -> None:
