@@ -319,7 +319,7 @@ def plan(values: Mapping[str, Any]) -> Topology | None:
 
 def models(values: Mapping[str, Any], plan: Topology | None = None) -> Any:
     """The models that run here, checked as far as that goes without loading them."""
-    from diart_mp.models.reference import check, preset
+    from diart_mp.models.reference import check, not_faster, preset
     from diart_mp.runtime.local import Models
 
     chosen = preset(values["models"])
@@ -329,6 +329,10 @@ def models(values: Mapping[str, Any], plan: Topology | None = None) -> Any:
         references = {name: here.get(name, "") for name in _MODEL_NAMES}
     for reference in filter(None, references.values()):
         check(reference)
+    if values["precision"] == Precision.FAST and (
+        note := not_faster(filter(None, references.values()), values["device"])
+    ):
+        click.echo(note, err=True)
     return Models(**references, device=values["device"], precision=values["precision"])
 
 

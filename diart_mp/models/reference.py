@@ -7,7 +7,7 @@ the contents of model files are unknown here. The command line and every stage t
 import difflib
 import os.path
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -137,6 +137,16 @@ def check(reference: str) -> ModelReference:
 
         import_class(parsed.name)
     return parsed
+
+
+def not_faster(references: Iterable[str], device: str) -> str | None:
+    """One line on what ``--precision fast`` leaves as it is, if anything; where the device is ``auto``, that may be anything."""
+    if device not in ("cpu", "auto"):
+        return f"--precision fast changes nothing on the device {device}: it is for CPUs"
+    others = [each for each in dict.fromkeys(references) if each != Form.BUILTIN]
+    if not others:
+        return None
+    return f"--precision fast changes nothing for {' and '.join(others)}: it is for the built-in models"
 
 
 def _file_form(text: str) -> Form | None:

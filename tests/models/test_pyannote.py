@@ -193,9 +193,10 @@ def test_models_come_from_the_hub_cache_without_a_network(checkpoints: Checkpoin
     code = (
         "import numpy as np\n"
         "from diart_mp.models.load import load_embedding, load_segmentation\n"
+        "from diart_mp.precision import Precision\n"
         "audio, active = np.zeros((1, 24000), np.float32), np.array([[True, False]])\n"
-        "print(load_segmentation('tiny/powerset@v1', precision='reference')(audio).shape)\n"
-        "print(load_embedding('tiny/xvector@v1', precision='reference')(audio, np.ones((1, 50, 2), np.float32), active).shape)\n"
+        "print(load_segmentation('tiny/powerset@v1', precision=Precision.REFERENCE)(audio).shape)\n"
+        "print(load_embedding('tiny/xvector@v1', precision=Precision.REFERENCE)(audio, np.ones((1, 50, 2), np.float32), active).shape)\n"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-W", "error", "-c", code]  # the warnings of what we import stay inside

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diart_mp.cli import options
 from diart_mp.errors import ModelError
-from diart_mp.models.reference import PRESETS, Form, check, parse_reference, preset
+from diart_mp.models.reference import PRESETS, Form, check, not_faster, parse_reference, preset
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,27 @@ def test_references_and_contracts_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_fast_precision_leaves_as_it_is_is_said() -> None:
+    assert not_faster(["builtin", "builtin"], "cpu") is None
+    assert not_faster(["builtin", "builtin"], "auto") is None
+    assert not_faster(["a.onnx", "builtin"], "cpu") == (
+        "--precision fast changes nothing for a.onnx: it is for the built-in models"
+    )
+    both = not_faster(["a.onnx", "b:C"], "cpu")
+    assert both is not None
+    assert "a.onnx and b:C" in both
+    assert "on the device cuda:1" in (not_faster(["builtin"], "cuda:1") or "")
+
+
+@pytest.mark.parametrize(("precision", "lines"), [("fast", 1), ("exact", 0)])
+def test_the_command_line_says_it(capsys: pytest.CaptureFixture[str], precision: str, lines: int) -> None:
+    values = {"models": "community", "segmentation": None, "embedding": "builtin", "device": "cpu"}
+    options.models({**values, "precision": precision})
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("changes nothing for pyannote/segmentation-3.0:"), said.err.count("\n")) == (
+        "",
+        lines,
+        lines,
+    )
