@@ -156,7 +156,7 @@ def test_a_killed_stage_is_replaced_with_a_new_epoch(run: Run) -> None:
 
 @pytest.mark.parametrize(("last", "said"), [("clustering", "has no [job]"), ("x", "unknown stage 'x'")])
 def test_a_stage_that_cannot_go_on_ends_the_run_with_its_words(run: Run, last: str, said: str) -> None:
-    stages = (run.topology.stages[0], StageConfig(name=last))
+    stages = (run.topology.stages[0], StageConfig(name=last, keyed=last == "clustering"))
     with run.supervisor(stages=stages, job=None if last == "clustering" else run.topology.job) as supervisor:
         supervisor.start()
         with pytest.raises(StageFatalError) as caught:
