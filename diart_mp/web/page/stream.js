@@ -16,7 +16,7 @@ const ROOM_MS = 50;
 
 export class Stream {
   constructor({ name, rate, live, token, page }) {
-    Object.assign(this, { name, rate, live, token, page, blocks: [], first: 0, end: 0, position: 0, acked: 0, ended: false, over: false });
+    Object.assign(this, { name, rate, live, token, page, blocks: [], first: 0, end: 0, position: 0, acked: 0, lost: 0, ended: false, over: false });
     Object.assign(this, { segments: new Map(), known: new Known(), finals: 0, resume: "", until: 0, latency: null, speakers: new Map() });
     Object.assign(this, { attempts: 0, since: Date.now(), pumping: 0, retrying: 0 });
     this.watch = setInterval(() => this.look(), LOOK_MS);
@@ -87,18 +87,13 @@ export class Stream {
 
   pump() {
     if (!this.open || this.pumping) return;
-    if (this.position < this.first) this.fill();
-    let begin = this.first;
-    for (const block of this.blocks) {
-      const next = begin + block.length;
-      if (this.position < next) {
-        if (this.socket.bufferedAmount > BUFFERED || this.position > this.allowed()) {
-          this.pumping = setTimeout(() => { this.pumping = 0; this.pump(); }, ROOM_MS);
-          return;
-        }
-        this.send(block.subarray(Math.max(0, this.position - begin)));
+    for (let block = this.next(); block; block = this.next()) {
+      if (this.socket.bufferedAmount > BUFFERED || this.position > this.allowed()) {
+        this.pumping = setTimeout(() => { this.pumping = 0; this.pump(); }, ROOM_MS);
+        return;
       }
-      begin = next;
+      if (this.position < this.first) this.mourn(block.length);
+      this.send(block);
     }
     if (this.ended && !this.stopped) {
       this.stopped = true;
@@ -117,10 +112,20 @@ export class Stream {
     this.position += samples.length;
   }
 
-  // What the server was never sent, and is not held any more, is silence: times stay those of the recording.
-  fill() {
-    this.page.complain(`${((this.first - this.position) / this.rate).toFixed(1)} s of audio were lost while the server was away.`);
-    while (this.position < this.first) this.send(new Float32Array(Math.min(this.first - this.position, this.rate)));
+  // What is to be sent now. What the server was never sent, and is not held any more, is silence: times stay those of the recording.
+  next() {
+    if (this.position < this.first) return new Float32Array(Math.min(this.first - this.position, this.rate));
+    let begin = this.first;
+    for (const block of this.blocks) {
+      if (this.position < begin + block.length) return block.subarray(this.position - begin);
+      begin += block.length;
+    }
+    return null;
+  }
+
+  mourn(samples) {
+    this.lost += samples;
+    this.page.complain(`${(this.lost / this.rate).toFixed(1)} s of audio were lost while the server was away.`);
   }
 
   hear(message) {
