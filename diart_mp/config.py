@@ -17,6 +17,8 @@ from diart_mp.errors import UsageError
 RATE = 16_000  # Hz, what the built-in models were trained on
 STARTS = ("early", "exact")
 CLUSTERINGS = ("exact", "adaptive")
+EVERYBODY = ("*",)
+"""``known_speakers``: all who are enrolled."""
 
 # Bounds of the tunable numbers: (lowest, highest).
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -27,6 +29,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "beta": (0.0, 1000.0),
 }
 _MAX_SPEAKERS = 1000
+_MAX_KNOWN, _MAX_NAME = 100, 256  # names, characters of one: they travel with every chunk
 _RATES = (4_000, 384_000)  # Hz
 _MAX_DURATION_S = 300
 _MAX_INT = 1 << 53  # beyond all that makes sense, and exact as a float
@@ -39,6 +42,7 @@ class Settings:
     The names are diart's (blocks/diarization.py); the defaults are those of the built-in pair of models.
     ``start`` is "exact" (first window once ``duration`` has passed, as diart) or "early" (speaks from the
     first step on, the missing past is silence). ``clustering`` is "exact" (diart's) or "adaptive" (``blocks.adaptive``).
+    ``known_speakers``: who of those enrolled may be called by his name; the others stay ``speakerN``.
     """
 
     rate: int = RATE
@@ -54,6 +58,7 @@ class Settings:
     normalize_embedding_weights: bool = False
     start: str = "exact"
     clustering: str = "exact"
+    known_speakers: tuple[str, ...] = EVERYBODY
 
     def __post_init__(self) -> None:
         _check_lengths(self)
@@ -71,10 +76,21 @@ class Settings:
         if self.start not in STARTS:
             msg = f"start must be one of {', '.join(STARTS)}, not '{self.start}'"
             raise UsageError(msg)
+        fine = all(len(name) <= _MAX_NAME and name.isprintable() for name in self.known_speakers)
+        if len(self.known_speakers) > _MAX_KNOWN or not fine:
+            msg = f"known_speakers must be at most {_MAX_KNOWN} names of at most {_MAX_NAME} printable characters"
+            raise UsageError(msg)
+
+    def may_name(self, name: str) -> bool:
+        """Whether an enrolled speaker may be called by his name."""
+        return self.known_speakers == EVERYBODY or name in self.known_speakers
 
     def to_map(self) -> dict[str, Any]:
-        """The settings as a plain map, for the wire and for TOML."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The settings as a plain map, for the wire and for TOML; ``known_speakers`` only where it says something."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.known_speakers == EVERYBODY:
+            del values["known_speakers"]
+        return values
 
     @staticmethod
     def from_map(values: Mapping[str, Any]) -> "Settings":
@@ -82,11 +98,11 @@ class Settings:
         if not isinstance(values, Mapping):
             msg = f"settings must be a map, not {type(values).__name__}"
             raise UsageError(msg)
-        items = tuple(values.items())
+        items = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in values.items())
         try:
             # Every chunk of a stream brings the same map. The types belong to the key, since 1, 1.0 and True are equal.
             return _parsed(items, tuple(type(value) for _, value in items))
-        except TypeError:  # a value that cannot be a key, such as a list: no setting is one
+        except TypeError:  # a value that cannot be a key, such as a map: no setting is one
             return _parsed.__wrapped__(items, ())
 
     @classmethod
@@ -149,6 +165,11 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         raise UsageError(msg)
     if kind is float and number:
         return float(value)
+    if kind == tuple[str, ...]:
+        if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
+            msg = f"{name} must be a list of texts, not {reprlib.repr(value)}"
+            raise UsageError(msg)
+        return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         msg = f"{name} must be {kind.__name__}, not {reprlib.repr(value)}"
         raise UsageError(msg)

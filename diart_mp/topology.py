@@ -127,7 +127,8 @@ class GatewayConfig:
     ``fd`` is a listening socket inherited from the supervisor (-1: it opens its own). ``settings`` are what a client gets that
     asks for nothing else. Live audio may come ``max_rate`` times as fast as the clock, beyond a burst of ``burst_s``; a
     client that says nothing for ``idle_s`` is closed, its stream kept for ``resume_s``; who has not begun ``start_s`` after
-    connecting is closed. ``max_message`` is in bytes, ``max_waiting`` messages may wait for a slow reader.
+    connecting is closed. ``max_message`` is in bytes, ``max_waiting`` messages may wait for a slow reader. Pages of ``origins``
+    may connect beside the gateway's own; with ``protect_metrics``, ``/metrics`` asks for a token, too.
     """
 
     settings: Settings
@@ -139,6 +140,8 @@ class GatewayConfig:
     cert: str = ""
     key: str = ""
     insecure: bool = False
+    origins: tuple[str, ...] = ()
+    protect_metrics: bool = False
     max_streams: int = 32
     max_message: int = 1 << 20
     max_rate: float = 2.0
@@ -245,6 +248,7 @@ class Topology:
         if "gateway" in values:
             table = dict(_table(values["gateway"], "gateway"))
             table["settings"] = Settings.from_map(_table(table.get("settings", {}), "settings"))
+            table["origins"] = _texts(table.get("origins", []), "origins")
             values["gateway"] = _typed(GatewayConfig, table, "key")
         topology: Self = _typed(cls, values, "key")
         _check(topology)

@@ -1,7 +1,6 @@
 """The identify stage: gives enrolled speakers their names; who is not enrolled stays as he is. Runs as the process of that name."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ of one person do. The embeddings of ``exact`` hold some speech of others too, so
 MEMORY_S: Mapping[str, float] = {"exact": 8.0, "adaptive": math.inf}
 """Seconds of speech on which a name rests. With ``exact`` one label may be two people in turn, and nobody takes back what was said; 8 s were
 the best of 4 to 60 s on one conversation, with 0.72 of 0.70 to 0.75 (``benchmarks/identify.py``)."""
-
-_LABEL = re.compile(r"speaker(\d+)")
 
 
 class Identify(KeyedStage):
@@ -81,7 +78,8 @@ class Identify(KeyedStage):
         seconds = clean.sum(axis=0) * (settings.duration / settings.rate / len(clean))
         identification.learn(chunk.array("labels").tolist(), chunk.array("embeddings"), seconds)
         turns = chunk.value("turns")
-        named = [[start, end, _name(identification, speaker)] for start, end, speaker in turns["turns"]]
+        names = _names(identification, chunk)
+        named = [[start, end, names.get(speaker, speaker)] for start, end, speaker in turns["turns"]]
         return {**turns, "turns": named}
 
     def _revised(self, chunk: Chunk) -> dict[str, FieldValue]:
@@ -90,10 +88,11 @@ class Identify(KeyedStage):
             return {}
         identification = self._streams.get(chunk.stream) or self._begin(chunk)
         revision = chunk.value("revision")
-        named = [[start, end, _name(identification, speaker)] for start, end, speaker in revision["turns"]]
-        renamed = {f"speaker{label}": name for label, name in identification.names().items()}
+        names = _names(identification, chunk)
+        named = [[start, end, names.get(speaker, speaker)] for start, end, speaker in revision["turns"]]
+        renamed = dict(names)
         for before, now in revision["renamed"]:
-            renamed[before] = renamed[_name(identification, before)] = _name(identification, now)
+            renamed[before] = renamed[names.get(before, before)] = names.get(now, now)
         return {"revision": Plain({**revision, "turns": named, "renamed": [list(pair) for pair in renamed.items()]})}
 
     def _begin(self, chunk: Chunk) -> Identification:
@@ -112,9 +111,10 @@ class Identify(KeyedStage):
         return identification
 
 
-def _name(identification: Identification, speaker: str) -> str:
-    found = _LABEL.fullmatch(speaker)
-    return (identification.name(int(found[1])) if found else None) or speaker
+def _names(identification: Identification, chunk: Chunk) -> dict[str, str]:
+    """The names by label, as far as the stream's settings allow them."""
+    given = identification.names().items()
+    return {f"speaker{label}": name for label, name in given if chunk.settings.may_name(name)}
 
 
 def _threshold(value: Any) -> float | None:

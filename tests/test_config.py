@@ -1,6 +1,7 @@
 """Settings: what is refused, and how seconds become samples."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ def test_defaults_are_those_of_diart() -> None:
 def test_map_round_trip_keeps_everything() -> None:
     settings = Settings(rate=8000, duration=8000, step=801, latency=1602, tau_active=0.6, max_speakers=2, start="early")
     assert Settings.from_map(settings.to_map()) == settings
+    assert Settings.from_map(replace(settings, known_speakers=("Ann",)).to_map()).known_speakers == ("Ann",)
+    assert "known_speakers" not in settings.to_map()  # every chunk would carry it
     assert Settings.from_map({"delta_new": 1}).delta_new == 1.0
     assert type(Settings.from_map({"delta_new": 1}).delta_new) is float
 
@@ -64,6 +67,11 @@ def test_map_round_trip_keeps_everything() -> None:
         ({"normalize_embedding_weights": 1}, "normalize_embedding_weights must be bool"),
         ({"start": "late"}, "start must be one of early, exact"),
         ({"start": None}, "start must be str"),
+        ({"known_speakers": "Ann"}, "known_speakers must be a list of texts"),
+        ({"known_speakers": ["Ann", 3]}, "known_speakers must be a list of texts"),
+        ({"known_speakers": ["Ann"] * 101}, "at most 100 names"),
+        ({"known_speakers": ["A" * 257]}, "at most 100 names"),
+        ({"known_speakers": ["A\ud800"]}, "printable"),  # cannot travel
         ({"tau_activ": 0.5}, "unknown setting 'tau_activ'; did you mean 'tau_active'"),
         ({"two\nlines": 0.5}, "unknown setting"),
         ({"zzz": 0.5}, "known: rate"),

@@ -27,6 +27,7 @@ _WISHES = (
     "max_speakers",
     "clustering",
     "start",
+    "known_speakers",
 )
 
 
@@ -50,6 +51,13 @@ _WISHES = (
 @click.option("--rho-update", type=float)
 @click.option("--delta-new", type=float)
 @click.option("--max-speakers", type=int)
+@click.option(
+    "--known-speaker",
+    "known_speakers",
+    multiple=True,
+    metavar="NAME",
+    help="Name only these enrolled people; may be repeated.",
+)
 @click.option("--clustering", type=click.Choice(["exact", "adaptive"]))
 @click.option("--start", type=click.Choice(["early", "exact"]))
 def command(**values: Any) -> int:
@@ -66,7 +74,7 @@ def command(**values: Any) -> int:
     view = make_view(as_json=values["as_json"], quiet=values["quiet"], several=False)
     rttm = None if values["output"] is None else RttmFile(values["output"], name, force=values["force"])
     follower = Follower(name, view, rttm)
-    wishes = {key: values[key] for key in _WISHES if values[key] is not None}
+    wishes = {key: values[key] for key in _WISHES if values[key] not in (None, ())}
     host = f"[{values['host']}]" if ":" in values["host"] else values["host"]
     url = f"{'wss' if tls else 'ws'}://{host}:{values['port']}/"
     with view, source:

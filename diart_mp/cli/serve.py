@@ -28,6 +28,8 @@ _SHOWN = ("ready", "restart", "note", "error", "failed", "serving", "session")
 @click.option("--cert", type=click.Path(path_type=Path), help="Certificate (PEM): serve wss:// and https://.")
 @click.option("--key", type=click.Path(path_type=Path), help="Its private key, if it is not in the same file.")
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without any token.")
+@click.option("--origin", metavar="URL[,URL]", help="Where a proxy shows the page: https://talk.example.org.")
+@click.option("--protect-metrics", is_flag=True, help="Ask for a token at /metrics, too.")
 @click.option("--max-streams", type=click.IntRange(1), default=32, show_default=True, help="Streams at a time.")
 @click.option("--topology", type=click.Path(path_type=Path), help="Only the gateway, of the stages in this file.")
 @click.option("--json", "as_json", is_flag=True, help="The log as one JSON object per line.")
@@ -107,11 +109,14 @@ def _refuse_beside_topology() -> None:
 
 def _gateway(values: dict[str, Any]) -> Any:
     from diart_mp.topology import GatewayConfig
+    from diart_mp.web.http import parse_origin
     from diart_mp.web.tokens import Tokens
 
     host = values["host"]
     file = values["token_file"]
-    Tokens(values["token"] or "", file).check_host(host, insecure=values["insecure"])
+    tokens = Tokens(values["token"] or "", file)
+    tokens.check_host(host, insecure=values["insecure"])
+    tokens.check_metrics(protect=values["protect_metrics"])
     if values["key"] and not values["cert"]:
         msg = "--key needs the certificate that it belongs to: give --cert, too"
         raise UsageError(msg)
@@ -124,6 +129,8 @@ def _gateway(values: dict[str, Any]) -> Any:
         cert=str(values["cert"].absolute()) if values["cert"] else "",
         key=str(values["key"].absolute()) if values["key"] else "",
         insecure=values["insecure"],
+        origins=tuple(map(parse_origin, (values["origin"] or "").split(","))) if values["origin"] else (),
+        protect_metrics=values["protect_metrics"],
         max_streams=values["max_streams"],
     )
     if config.cert:

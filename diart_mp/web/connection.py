@@ -21,6 +21,7 @@ from diart_mp.web.protocol import (
     POLICY,
     PROTOCOL,
     SUBPROTOCOL,
+    Change,
     ClientError,
     Code,
     Resume,
@@ -42,6 +43,7 @@ class Connection:
         self._dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._session: Session | None = None
         self._stopped = False
+        self._idle_s = config.idle_s
         self._told_end = False
 
     async def run(self) -> None:
@@ -155,11 +157,11 @@ class Connection:
     async def _read(self, session: Session) -> None:
         while True:
             # Who has said "stop" has nothing more to say, however long the stages take for the rest.
-            patience = None if self._stopped or session.audio.source.over else self._config.idle_s
+            patience = None if self._stopped or session.audio.source.over else self._idle_s
             try:
                 said = await asyncio.wait_for(self._websocket.recv(), patience)
             except TimeoutError as error:
-                msg = f"nothing came for {self._config.idle_s:g} s; send audio, or 'keepalive'"
+                msg = f"nothing came for {self._idle_s:g} s; send audio, or 'keepalive'"
                 raise ClientError(Code.IDLE, msg, close=POLICY, retryable=True) from error
             if isinstance(said, bytes):
                 if self._stopped:
@@ -167,20 +169,29 @@ class Connection:
                     raise ClientError(Code.BAD_ORDER, msg, close=PROTOCOL)
                 await session.audio.take(said)
             else:
-                self._obey(session, parse_message(said)["type"])
+                self._obey(session, parse_message(said))
 
-    def _obey(self, session: Session, kind: str) -> None:
+    def _obey(self, session: Session, message: dict[str, Any]) -> None:
+        kind = message["type"]
         if kind == "stop":
             self._stopped = session.stopped = True
             session.end()
         elif kind == "flush":
             session.flush()
+        elif kind == "update":
+            self._change(session, Change.parse(message, self._config.idle_s))
         elif kind == "start":
             msg = "'start' came twice; a connection has one stream"
             raise ClientError(Code.BAD_ORDER, msg, close=PROTOCOL)
         elif kind != "keepalive":
-            msg = f"a message of type {kind!r:.40} is not known; known: start, flush, keepalive, stop"
+            msg = f"a message of type {kind!r:.40} is not known; known: start, flush, update, keepalive, stop"
             raise ClientError(Code.BAD_MESSAGE, msg)
+
+    def _change(self, session: Session, change: Change) -> None:
+        self._idle_s = self._idle_s if change.idle_s is None else change.idle_s
+        if change.label is not None:
+            self._sessions.label(session, change.label)
+        self.post({"type": "updated", "idle_s": self._idle_s})
 
     # --- what goes to the client
 

@@ -37,7 +37,9 @@ _TUNABLE = (
     "normalize_embedding_weights",
     "clustering",
     "start",
+    "known_speakers",
 )
+_MAX_LABEL = 200  # characters
 
 
 class Code(StrEnum):
@@ -50,6 +52,7 @@ class Code(StrEnum):
     BAD_SETTINGS = "bad_settings"
     CLOSING = "closing"
     FAILED = "failed"
+    FIXED = "fixed"
     FULL = "full"
     IDLE = "idle"
     INTERNAL = "internal"
@@ -58,6 +61,7 @@ class Code(StrEnum):
     SLOW_READER = "slow_reader"
     START_TIMEOUT = "start_timeout"
     TOO_FAST = "too_fast"
+    TOO_MANY = "too_many"
     UNAUTHORIZED = "unauthorized"
     UNKNOWN_SESSION = "unknown_session"
 
@@ -140,6 +144,32 @@ class Resume:
         return cls(token, _whole(message, "finals", 0, low=0))
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a client may change while it streams; None stays as it is."""
+
+    idle_s: float | None = None
+    label: str | None = None
+
+    @classmethod
+    def parse(cls, message: Mapping[str, Any], most_idle_s: float) -> Self:
+        """A checked ``update`` message; ClientError for one that is none, or asks for what a stream keeps to its end."""
+        fixed = [name for name in message if name in ("audio", "diarization", "pace")]
+        if fixed:
+            msg = f"'{fixed[0]}' is fixed from a stream's start to its end; stop, and start another one for it"
+            raise ClientError(Code.FIXED, msg, close=POLICY, retryable=True)
+        _check_keys(message, ("type", "idle_s", "label"))
+        idle_s, label = message.get("idle_s"), message.get("label")
+        number = isinstance(idle_s, int | float) and not isinstance(idle_s, bool)
+        if idle_s is not None and not (number and 0 < idle_s <= most_idle_s):
+            msg = f"'idle_s' must be above 0 and at most {most_idle_s:g}, not {shown(idle_s)}"
+            raise ClientError(Code.BAD_MESSAGE, msg)
+        if label is not None and not (isinstance(label, str) and len(label) <= _MAX_LABEL and label.isprintable()):
+            msg = f"'label' must be up to {_MAX_LABEL} printable characters, not {shown(label)}"
+            raise ClientError(Code.BAD_MESSAGE, msg)
+        return cls(idle_s, label)
+
+
 def client_settings(values: Mapping[str, Any], defaults: Settings) -> Settings:
     """Settings of one client: durations in seconds, the other hyper-parameters by their names; ClientError."""
     _check_keys(values, (*_SECONDS, *_TUNABLE))
@@ -149,7 +179,7 @@ def client_settings(values: Mapping[str, Any], defaults: Settings) -> Settings:
     given |= values
     try:
         checked = Settings.from_map(Settings.from_seconds(rate=rate, **given).to_map())
-    except (UsageError, TypeError) as error:
+    except (UsageError, TypeError, AttributeError) as error:
         msg = str(error) if isinstance(error, UsageError) else "a setting is of the wrong type"
         raise ClientError(Code.BAD_SETTINGS, msg) from error
     if checked.step < _MIN_STEP_S * rate or checked.duration > _MAX_WINDOW_S * rate:

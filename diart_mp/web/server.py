@@ -54,6 +54,8 @@ class Server:
         self._topology, self._config, self._epoch, self._context = topology, config, epoch, context
         self._tokens = Tokens(config.token, Path(config.token_file) if config.token_file else None)
         self._tokens.check_host(config.host, insecure=config.insecure)
+        self._tokens.check_metrics(protect=config.protect_metrics)
+        self._origins = frozenset(map(http.parse_origin, config.origins))
         self._tls = make_tls(config.cert, config.key)
         self._metrics = Metrics()
         self._closing: asyncio.Event | None = None
@@ -131,25 +133,35 @@ class Server:
     # --- HTTP
 
     async def _on_request(self, _: ServerConnection, request: Request) -> Response | None:
-        why = http.foreign(request, local_only=not self._tokens.needed and is_loopback(self._config.host))
+        local_only = not self._tokens.needed and is_loopback(self._config.host)
+        why = http.foreign(request, local_only=local_only, origins=self._origins)
         if why:
             return http.respond(403, f"{why}\n".encode())
         if http.is_upgrade(request):
             return None
-        path = urlsplit(request.path).path
+        return await self._answer(request, urlsplit(request.path).path)
+
+    async def _answer(self, request: Request, path: str) -> Response:
+        if path == "/v1/sessions":
+            return http.token_for_one(request, self._tokens)
         if path == "/livez":
             return _verdict(self._hosted.alive, "the owner of the streams does not turn")
         if path == "/readyz":
             return _verdict(self._ready(), "no chunk has gone through the stages lately")
         if path == "/metrics":
-            return await self._on_metrics()
+            return await self._on_metrics(request)
         return http.page(path) or http.respond(404, b"there is nothing here; the page is at /\n")
 
     def _ready(self) -> bool:
         closing = self._closing is not None and self._closing.is_set()
         return self._probe.ready and not closing
 
-    async def _on_metrics(self) -> Response:
+    async def _on_metrics(self, request: Request) -> Response:
+        if self._config.protect_metrics:
+            try:
+                self._tokens.check(http.bearer(request))
+            except ClientError as error:
+                return http.refuse(error)
         self._metrics.ready.set(self._ready())
         if self._topology.control:
             status = await asyncio.to_thread(ask, self._context, self._topology.control)
@@ -179,7 +191,7 @@ class Server:
 
     async def _serve(self, websocket: ServerConnection) -> None:
         request = websocket.request
-        grant = self._tokens.check(http.bearer(request) if request is not None else "")
+        grant = self._tokens.admit(http.bearer(request) if request is not None else "")
         if self._closing is None or self._closing.is_set():
             msg = "the server is shutting down"
             raise ClientError(Code.CLOSING, msg, close=GOING_AWAY, retryable=True)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from diart_mp.web.segments import Segments
 
 SUFFIX = ".session"
 _WANTED = frozenset({"result", "progress", "done", "gap", "skipped", "error", "note", "failed"})
+_MAX_FLUSHES = 10_000  # of one connection that may wait for their answer
 _FAST_IN_FLIGHT = 4  # chunks of a client that sends as fast as it can: others must not queue behind more
 
 
@@ -92,7 +94,8 @@ class Session:
         self._hosted, self._metrics, self._on_over = hosted, metrics, on_over
         self._loop = asyncio.get_running_loop()
         self._stream: OwnedStream | None = None  # of the owner's thread
-        self._flushes: list[int] = []  # samples; of the owner's thread
+        self._flushes: deque[tuple[int, Listener | None]] = deque()  # samples, who asked; of the owner's thread
+        self._asked = 0  # flushes of the listener that wait for their answer
         self._opened: asyncio.Future[int] = self._loop.create_future()
         self._listener: Listener | None = None
         self.segments = Segments(ticket.start.settings.rate)
@@ -119,7 +122,8 @@ class Session:
             self._listener.drop(
                 ClientError(Code.REPLACED, "the stream was taken over by a new connection", close=POLICY)
             )
-        self._listener = listener
+        self._listener, self._asked = listener, 0
+        self._hosted.call(self._flushes.clear)  # whoever is new has not asked
         if self.expiry is not None:
             self.expiry.cancel()
 
@@ -144,11 +148,15 @@ class Session:
         self.audio.source.end()
 
     def flush(self) -> None:
-        """Tell the client once all that it has sent so far, and that fills a step, has been answered."""
-        target = self.audio.source.given
+        """Tell the client once all that it has sent so far, and that fills a step, has been answered; ClientError if it asks without end."""
+        if self._asked >= _MAX_FLUSHES:
+            msg = f"{_MAX_FLUSHES} 'flush' wait for their answer already; wait for 'flushed', then resume"
+            raise ClientError(Code.TOO_MANY, msg, close=POLICY, retryable=True)
+        self._asked += 1
+        target, listener = self.audio.source.given, self._listener
 
         def ask() -> None:
-            self._flushes.append(target)
+            self._flushes.append((target, listener))
             self._answer_flushes()
 
         self._hosted.call(ask)
@@ -163,13 +171,18 @@ class Session:
         elif event == "progress":
             self._acknowledge(round(values["seconds"] * self.start.settings.rate))
         elif event == "flushed":
-            self._post({"type": "flushed", "until": values["until"]})
+            self._on_flushed(values["until"], values["listener"])
         elif event == "done":
             self._on_done(values["seconds"])
         elif event in ("gap", "skipped", "error", "note"):
             self._warn(event, values)
         elif event == "failed":
             self.fail(ClientError(Code.FAILED, str(values["text"]), close=INTERNAL, retryable=False))
+
+    def _on_flushed(self, until: float, listener: Listener) -> None:
+        if listener is self._listener:
+            self._asked -= 1
+            self._post({"type": "flushed", "until": until})
 
     def fail(self, error: ClientError) -> None:
         """The stream cannot go on."""
@@ -288,9 +301,10 @@ class Session:
 
     def _answer_flushes(self) -> None:
         stream = self._stream
-        while stream is not None and self._flushes and stream.covers(self._flushes[0]):
-            until = round(self._flushes.pop(0) / self.start.settings.rate, 6)
-            self._cross(lambda until=until: self._on_event("flushed", {"until": until}))  # type: ignore[misc]
+        while stream is not None and self._flushes and stream.covers(self._flushes[0][0]):
+            target, listener = self._flushes.popleft()
+            values = {"until": round(target / self.start.settings.rate, 6), "listener": listener}
+            self._cross(lambda values=values: self._on_event("flushed", values))  # type: ignore[misc]
 
     def _cross(self, function: Callable[[], None]) -> None:
         """From the owner's thread to the loop's."""

@@ -15,6 +15,7 @@ from diart_mp.runtime.hosted import HostedOwner
 from diart_mp.topology import GatewayConfig, Topology
 from diart_mp.transport.ring import PREFIX, ring_directory
 from diart_mp.web.audio import ClientAudio
+from diart_mp.web.enrolled import Enrolled
 from diart_mp.web.metrics import Metrics
 from diart_mp.web.probe import PROBE
 from diart_mp.web.protocol import POLICY, TRY_LATER, ClientError, Code, Resume, Start
@@ -34,6 +35,7 @@ class Sessions:
         self._hosted, self._metrics = hosted, metrics
         self._sessions: dict[str, Session] = {}
         self._abandoned: dict[str, Ticket] = {}  # of an earlier process, not opened again yet
+        self._enrolled = Enrolled(topology)
         self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.idle = asyncio.Event()
@@ -52,6 +54,7 @@ class Sessions:
 
     async def begin(self, start: Start, grant: Grant) -> tuple[Session, str]:
         """A new session, and the token that resumes it; ClientError (1013) where there is no room."""
+        self._enrolled.check(start.settings.known_speakers)
         self._check_room(grant)
         identity, secret = f"{self._topology.run}-{secrets.token_hex(6)}", secrets.token_urlsafe(18)
         ticket = Ticket(identity, hashlib.sha256(secret.encode()).hexdigest(), grant.name, start)
@@ -79,6 +82,10 @@ class Sessions:
         self._metrics.resumed.inc()
         self._tell(identity, "resumed", f"from {session.audio.seconds:.1f} s")
         return session
+
+    def label(self, session: Session, label: str) -> None:
+        """A client says what its stream is, for the log."""
+        self._tell(session.ticket.id, "labelled", label)
 
     def leave(self, session: Session, *, final: bool) -> None:
         """A client has gone: ``final`` if for good, else its session is kept for a while."""

@@ -8,12 +8,17 @@ import datetime
 import hashlib
 import hmac
 import logging
+import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from diart_mp.errors import UsageError
-from diart_mp.web.protocol import POLICY, ClientError, Code
+from diart_mp.web.protocol import POLICY, TRY_LATER, ClientError, Code
 
+SINGLE_USE_S = 60.0
+"""For which a token of ``Tokens.issue`` is good."""
+_MOST_SINGLE = 100  # of one token that may wait to be used
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,6 +37,12 @@ class _Known:
     grant: Grant
 
 
+@dataclass(frozen=True, slots=True)
+class _Single:
+    parent: bytes  # digest of the token whose rights it has
+    until: float  # monotonic s
+
+
 class Tokens:
     """The tokens of ``file`` and ``token``; with neither, everybody is let in. UsageError for a file that is none."""
 
@@ -40,6 +51,7 @@ class Tokens:
         self._fixed = [_Known(_digest(token), Grant(_name(token)))] if token else []
         self._known = list(self._fixed)
         self._stamp: tuple[int, int] | None = None
+        self._single: dict[bytes, _Single] = {}
         self._read()
 
     @property
@@ -49,16 +61,40 @@ class Tokens:
 
     def check(self, token: str) -> Grant:
         """What ``token`` allows now; ClientError (close code 1008) where that is nothing."""
-        if not self.needed:
-            return Grant()
-        if not token:
+        if self.needed and not token:
             msg = "a token is needed: send 'Authorization: Bearer TOKEN', or ?token=TOKEN in the address"
             raise _refuse(msg)
+        return self._check(_digest(token))
+
+    def admit(self, token: str) -> Grant:
+        """What ``token`` allows a connection; one of ``issue`` is of no more use then."""
+        single = self._single.pop(_digest(token), None)
+        if single is None:
+            return self.check(token)
+        if single.until <= time.monotonic():
+            msg = f"this token was to be used within {SINGLE_USE_S:g} s; ask for a new one"
+            raise _refuse(msg)
+        return self._check(single.parent)
+
+    def issue(self, token: str) -> str:
+        """A token that lets one connection in, within ``SINGLE_USE_S``, with what ``token`` allows; ClientError."""
+        self.check(token)
+        parent, now = _digest(token), time.monotonic()
+        self._single = {digest: single for digest, single in self._single.items() if single.until > now}
+        if sum(single.parent == parent for single in self._single.values()) >= _MOST_SINGLE:
+            msg = f"{_MOST_SINGLE} tokens wait to be used already; use them, or ask again in {SINGLE_USE_S:g} s"
+            raise ClientError(Code.QUOTA, msg, close=TRY_LATER, retryable=True)
+        secret = secrets.token_urlsafe(24)
+        self._single[_digest(secret)] = _Single(parent, now + SINGLE_USE_S)
+        return secret
+
+    def _check(self, digest: bytes) -> Grant:
+        if not self.needed:
+            return Grant()
         self._read()
-        digest = _digest(token)
         found = [known.grant for known in self._known if hmac.compare_digest(known.digest, digest)]
         if not found:
-            msg = "this token is not known here; is it mistyped, or of another server?"
+            msg = "this token is not known here; is it mistyped, used already, or of another server?"
             raise _refuse(msg)
         expires = found[0].expires
         if expires is not None and expires <= datetime.datetime.now(datetime.UTC):
@@ -71,6 +107,12 @@ class Tokens:
         if not (self.needed or insecure or is_loopback(host)):
             msg = f"at {host} everybody on the network could use this server: give --token or --token-file, or say --insecure"
             msg += " (in a topology: token, token_file or insecure = true in [gateway])"
+            raise UsageError(msg)
+
+    def check_metrics(self, *, protect: bool) -> None:
+        """UsageError if a token is to be asked for and there is none."""
+        if protect and not self.needed:
+            msg = "--protect-metrics asks for a token, and there is none: give --token or --token-file, too"
             raise UsageError(msg)
 
     def _read(self) -> None:

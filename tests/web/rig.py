@@ -82,7 +82,14 @@ class Serving:
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and body of a plain request."""
-        request = urllib.request.Request(f"{self.scheme}://127.0.0.1:{self.port}{path}", headers=headers)
+        return self._ask("GET", path, headers)
+
+    def post(self, path: str, **headers: str) -> tuple[int, str]:
+        """The same of one that asks for something to be made."""
+        return self._ask("POST", path, headers)
+
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        request = urllib.request.Request(f"{self.scheme}://127.0.0.1:{self.port}{path}", headers=headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=WAIT_S, context=self.trusted) as answer:
                 return answer.status, answer.read().decode()

@@ -120,6 +120,20 @@ def test_flush_is_answered_when_all_that_was_sent_is_diarized(server: Serving, r
         client.finish()
 
 
+def test_a_client_says_what_its_stream_is(server: Serving) -> None:
+    with server.client() as client:
+        session = client.start()["session"]
+        client.tell("update", label="standup of the team", idle_s=20)
+        assert client.hear("updated")["idle_s"] == 20
+        client.tell("stop")
+        client.finish()
+
+    def told() -> list[str]:
+        return [event["text"] for event in server.events if event["event"] == "session" and event["what"] == "labelled"]
+
+    server.until(lambda: told() == [f"stream {session} labelled: standup of the team"])
+
+
 def test_metrics_agree_with_what_clients_saw(server: Serving, recordings: list[Recording]) -> None:
     before = server.metrics()
     clients = [stream(server, each) for each in recordings]
