@@ -3,12 +3,21 @@
 import gc
 import itertools
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
 from diart_mp.outputs.formats import FORMATS
 from diart_mp.testing import check_output, updates
 from tests import wrong_outputs
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage_of_others() -> Iterator[None]:
+    """check_output collects garbage again and again, which takes long beside all that other tests have imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(
