@@ -147,7 +147,9 @@ class Identification:
             similarities[held] += HOLD
         for other, name in self._given.items():
             index = self._names.index(name)
-            if other != label and self.similarities(other)[index] > similarities[index]:
+            if other == label or similarities[index] < self._threshold:
+                continue  # it makes no difference
+            if self.similarities(other)[index] > similarities[index]:
                 similarities[index] -= RIVAL
         best = int(similarities.argmax())
         if similarities[best] >= self._threshold:
