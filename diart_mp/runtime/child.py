@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_DUMP_S = 0.3  # that a hung stage has to write down where it hangs
+_DUMP_S, _PAUSE_S = 1.0, 0.1  # that a hung stage has to write down where it hangs, and how long it writes nothing more
 _STDERR_LINES = 20  # of a dead stage that are kept for the report
 
 
@@ -83,11 +83,20 @@ class Child:
         self.hung = reason
         if self.process is None:
             return
+        before = size = self._log_size()
         self.process.send_signal(signal.SIGUSR1)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_DUMP_S)
+        for _ in range(round(_DUMP_S / _PAUSE_S)):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_PAUSE_S)
+                break
+            size, last = self._log_size(), size
+            if size == last > before:
+                break
         self.process.kill()
         self.process.wait()
+
+    def _log_size(self) -> int:
+        return self.log.stat().st_size if self.log is not None and self.log.exists() else 0
 
     def log_lines(self) -> list[str]:
         """The last lines that it wrote to its standard error."""
