@@ -1,31 +1,20 @@
 """Bits of what an owner has written down that change before its successor reads them: found, told, and never other turns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from diart_mp.audio.file import FileSource
 from diart_mp.errors import AudioError
-from diart_mp.transport.ring import PREFIX, ring_directory
 
-from .answering import WINDOWS, Events, Pipeline, die_after, drive, files, open_stream, recording, samples, stream_id
+from .answering import WINDOWS, Events, Pipeline, die_after, drive, files, open_stream, recording, samples
 from .test_live_stream import Pipe, answer, listen, make_pipe, take, undisturbed
 
 __all__ = ["make_pipe", "undisturbed"]  # fixtures
 RESULTS = 14  # before the owner dies; its checkpoints are of 7 and 11
 
-
-@pytest.fixture(autouse=True)
-def _no_rings_of_the_dead(tmp_path: Path) -> Iterator[None]:
-    yield
-    for path in ring_directory().glob(f"{PREFIX}{stream_id(tmp_path)}-*"):
-        path.unlink()
-
-
-@pytest.fixture(autouse=True)
-def _every_position_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diart_mp.runtime.stream._SAVE_S", -1.0)
+pytestmark = pytest.mark.usefixtures("no_rings_of_the_dead", "every_position_is_written_down")
 
 
 def damage(folder: Path, number: int) -> None:

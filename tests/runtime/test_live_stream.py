@@ -37,12 +37,7 @@ from .answering import (
 
 EARLY = replace(SETTINGS, start="early")
 
-
-@pytest.fixture(autouse=True)
-def _no_rings_of_the_dead(tmp_path: Path) -> Iterator[None]:
-    yield
-    for path in ring_directory().glob(f"{PREFIX}{stream_id(tmp_path)}-*"):
-        path.unlink()
+pytestmark = pytest.mark.usefixtures("no_rings_of_the_dead")
 
 
 class Pipe:

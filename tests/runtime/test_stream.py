@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,18 +39,7 @@ from .answering import (
     stream_id,
 )
 
-
-@pytest.fixture(autouse=True)
-def _no_rings_of_the_dead(tmp_path: Path) -> Iterator[None]:
-    yield
-    for path in ring_directory().glob(f"{PREFIX}{stream_id(tmp_path)}-*"):
-        path.unlink()
-
-
-@pytest.fixture(autouse=True)
-def _every_position_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that it does not depend on the clock where a new process begins."""
-    monkeypatch.setattr("diart_mp.runtime.stream._SAVE_S", -1.0)
+pytestmark = pytest.mark.usefixtures("no_rings_of_the_dead", "every_position_is_written_down")
 
 
 @pytest.fixture(scope="module")
