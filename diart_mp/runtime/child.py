@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _DUMP_S, _PAUSE_S = 1.0, 0.1  # that a hung stage has to write down where it hangs, and how long it writes nothing more
-_STDERR_LINES = 20  # of a dead stage that are kept for the report
+_STDERR_LINES = 60  # of a dead stage that are kept for the report: the stacks of its threads begin with what matters
 
 
 @dataclass(slots=True)
