@@ -17,10 +17,8 @@ from diart_mp.runtime.stage import Chunk, Stage, windows_at
 from diart_mp.topology import StageConfig
 
 _SHORTEST_S = 0.2  # clean speech from which there is an embedding
-_NOISE, _NOISE_FRAMES = (
-    0.01,
-    293,
-)  # of the first run: loudness, and weights as the built-in segmentation has scores for 5 s
+_NOISE = 0.01  # loudness of what the first run hears
+_NOISE_FRAMES = 293  # of its weights: as many as the built-in segmentation has scores for 5 s
 
 
 class Embedding(Stage):

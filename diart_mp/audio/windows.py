@@ -27,10 +27,11 @@ class WindowPlan:
     """Gives the windows of one stream in order, as its samples come in.
 
     With ``start = "exact"`` the first window is the first ``duration`` samples; a stream shorter than that is
-    padded at its left. With "early" the first window ends after the first step, and where a stream begins with a step of digital
-    silence or more (a device that is not on yet) the windows are counted anew from the first sound on: then they are those of
-    the same recording without that silence. Less silence than that is the recording's own, and moves nothing. The windows of a stream depend on its samples alone, not on how it was read. Otherwise window
-    ``seq`` of a stream without skipping begins at ``origin + seq * step``, also where the step does not divide the
+    padded at its left. With "early" the first window ends after the first step, and where a stream begins with a step of
+    digital silence or more (a device that is not on yet) the windows are counted anew from the first sound on: then they
+    are those of the same recording without that silence. Less silence than that is the recording's own, and moves
+    nothing. The windows of a stream depend on its samples alone, not on how it was read. Otherwise window ``seq`` of a
+    stream without skipping begins at ``origin + seq * step``, also where the step does not divide the
     duration.
     """
 

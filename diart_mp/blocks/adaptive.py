@@ -4,8 +4,8 @@ Differs from ``IncrementalClustering`` in its evidence. A local speaker counts f
 the shortness of his speech, and of what is known of a speaker, adds to their distance is taken off; who has not talked alone for long enough
 founds nobody. Until then he is the nearest free speaker, unless there is none or he is plainly somebody else: then he has the
 lowest free name provisionally, which becomes his if he stays. A voice of which the segmentation was never sure is nobody new
-once somebody is known. And with every window the speakers are replaced by those that a clustering of all that was heard finds (``blocks.hindsight``). One object per stream in the clustering stage. Knows nothing of
-models, time or messages.
+once somebody is known. And with every window the speakers are replaced by those that a clustering of all that was heard finds
+(``blocks.hindsight``). One object per stream in the clustering stage. Knows nothing of models, time or messages.
 """
 
 from collections.abc import Mapping

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from diart_mp.audio.file import FileSource, check
 from diart_mp.audio.resample import resample_windows
-from diart_mp.audio.sound import first_sound, has_sound
+from diart_mp.audio.sound import has_sound, listen
 from diart_mp.audio.windows import WindowPlan
 from diart_mp.blocks.embeddings import normalize_embeddings
 from diart_mp.blocks.weights import overlap_aware_weights
@@ -250,9 +250,7 @@ def batches(
                 ended = True
                 plan.finish()
             else:
-                first = first_sound(block) if plan.sound is None else None
-                if first is not None:
-                    plan.begin_at(plan.samples + first)
+                listen(plan, block)
                 kept = np.concatenate([kept, block])
                 plan.advance(len(block))
             while (window := plan.take()) is not None:

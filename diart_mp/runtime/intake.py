@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from diart_mp.audio.sound import first_sound
+from diart_mp.audio.sound import listen
 from diart_mp.audio.source import Source
 from diart_mp.audio.windows import WindowPlan
 from diart_mp.config import Settings
@@ -122,7 +122,7 @@ class Intake:
 
     def _append(self, block: NDArray[np.float32]) -> None:
         self._ring.write(block)
-        self._listen_for_sound(block)
+        listen(self.plan, block)
         self.plan.advance(len(block))
         # A sound card's clock is an estimate; nothing was captured later than now.
         self._captured.append((self.plan.samples, min(self._source.read_time, time.monotonic())))
@@ -141,11 +141,6 @@ class Intake:
     def _tell_gap(self, position: int, samples: int, reason: str) -> None:
         rate = self._settings.rate
         self._report("gap", stream=self._source.name, start=position / rate, seconds=samples / rate, text=reason)
-
-    def _listen_for_sound(self, block: NDArray[np.float32]) -> None:
-        first = first_sound(block) if self.plan.sound is None else None
-        if first is not None:
-            self.plan.begin_at(self.plan.samples + first)
 
     def _room(self, windows: int) -> int:
         """How many samples the ring holds."""
@@ -177,7 +172,7 @@ class Intake:
         except (StaleAudioError, DamagedAudioError) as error:
             self._report("note", stream=self._source.name, text=f"audio in flight was lost: {error}")
         self._ring.write(samples)
-        self._listen_for_sound(samples)
+        listen(self.plan, samples)
         self.plan.advance(len(samples))
         if self.live and not self._source.resumable:
             elapsed = round((time.monotonic() - position.clock) * self._settings.rate) + position.samples
