@@ -19,7 +19,8 @@ from diart_mp.web.protocol import ENCODINGS, POLICY, UNSUPPORTED, ClientError, C
 _QUEUE_S = 10.0  # of audio that may wait for the owner
 _BLOCK_S = 1.0  # at most at a time, so that no message overruns the ring
 _LEAD_IN_S = 0.25  # sent again before a seam, so that a new resampler has settled there
-_SAVED_S = 60.0  # for which an allowance is saved up at most
+_SAVED_S = 60.0  # for which an allowance is saved up at most: an outage holds back that much
+_LEAST_S = 0.001  # of audio that a message counts as at least, however little is in it
 _ROOM_S = 0.01  # between two looks whether the owner has taken something
 
 
@@ -61,7 +62,11 @@ class ClientAudio:
         self._encoding = cast(Encoding, ENCODINGS[start.encoding][0])
         self._frame_bytes = ENCODINGS[start.encoding][1] * start.channels
         self._rest = b""
-        self._pace = Allowance(max_rate, burst_s) if start.live else None
+        self._pace = Allowance(max_rate, burst_s, burst_s + _SAVED_S * max_rate) if start.live else None
+        self._too_fast = (
+            f"live audio came faster than {max_rate:g} times real time for more than {burst_s:g} s; "
+            "send it at the pace of the clock, or start with pace 'fast'"
+        )
         self.frames = 0
 
     @property
@@ -101,8 +106,9 @@ class ClientAudio:
         whole = len(data) - len(data) % self._frame_bytes
         self._rest = data[whole:]
         size = max(1, int(_BLOCK_S * self._start.rate)) * self._frame_bytes
-        if self._pace is not None:
-            self._pace.spend(whole / self._frame_bytes / self._start.rate)
+        seconds = max(_LEAST_S, whole / self._frame_bytes / self._start.rate)
+        if self._pace is not None and not self._pace.spend(seconds):
+            raise ClientError(Code.TOO_FAST, self._too_fast, close=POLICY)
         for begin in range(0, whole, size):
             await self._write(data[begin : min(begin + size, whole)])
 
@@ -122,26 +128,19 @@ class ClientAudio:
 
 
 class Allowance:
-    """How much live audio may come: ``max_rate`` times what the clock gives, ``burst_s`` at once, saved up to a minute."""
+    """``rate`` of something every second, ``burst`` of it at once; what is not used is saved up, ``most`` at most."""
 
-    def __init__(self, max_rate: float, burst_s: float) -> None:
-        self._max_rate, self._burst_s, self._most = max_rate, burst_s, burst_s + _SAVED_S * max_rate
-        self._saved, self._at = burst_s, time.monotonic()
+    def __init__(self, rate: float, burst: float, most: float) -> None:
+        self._rate, self._most = rate, most
+        self._saved, self._at = burst, time.monotonic()
 
     def save_up(self) -> None:
-        """As after a minute in which nothing came."""
+        """As after a long time in which nothing came."""
         self._saved = self._most
 
-    def spend(self, seconds: float) -> None:
-        """Take ``seconds`` of audio; ClientError if that is more than there is."""
+    def spend(self, amount: float) -> bool:
+        """Take so much; False if that is more than there is."""
         now = time.monotonic()
-        # An outage saves up as much as it held back.
-        self._saved = min(self._saved + self._max_rate * (now - self._at), self._most)
+        self._saved = min(self._saved + self._rate * (now - self._at), self._most) - amount
         self._at = now
-        self._saved -= seconds
-        if self._saved < 0:
-            msg = (
-                f"live audio came faster than {self._max_rate:g} times real time for more than {self._burst_s:g} s; "
-                "send it at the pace of the clock, or start with pace 'fast'"
-            )
-            raise ClientError(Code.TOO_FAST, msg, close=POLICY)
+        return self._saved >= 0

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from diart_mp import __version__
 from diart_mp.topology import GatewayConfig
 from diart_mp.turns import Update
+from diart_mp.web.audio import Allowance
 from diart_mp.web.protocol import (
     GOING_AWAY,
     NORMAL,
@@ -32,6 +33,8 @@ from diart_mp.web.session import Session
 from diart_mp.web.sessions import Sessions
 from diart_mp.web.tokens import Grant
 
+_MESSAGES, _MESSAGES_AT_ONCE = 100, 1000  # that a client may say besides audio: every second, and all at once
+
 
 class Connection:
     """A client that is there. ``run`` serves it to its end; it is a ``session.Listener``."""
@@ -45,6 +48,7 @@ class Connection:
         self._stopped = False
         self._idle_s = config.idle_s
         self._told_end = False
+        self._allowance = Allowance(_MESSAGES, _MESSAGES_AT_ONCE, _MESSAGES_AT_ONCE)
 
     async def run(self) -> None:
         """From the ``start`` message to the close; ClientError for what ends it early."""
@@ -173,6 +177,9 @@ class Connection:
 
     def _obey(self, session: Session, message: dict[str, Any]) -> None:
         kind = message["type"]
+        if not self._allowance.spend(1):
+            msg = f"more than {_MESSAGES} messages a second besides audio, and {_MESSAGES_AT_ONCE} at once; say less, then resume"
+            raise ClientError(Code.TOO_MANY, msg, close=POLICY, retryable=True)
         if kind == "stop":
             self._stopped = session.stopped = True
             session.end()

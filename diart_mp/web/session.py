@@ -31,7 +31,6 @@ from diart_mp.web.segments import Segments
 
 SUFFIX = ".session"
 _WANTED = frozenset({"result", "progress", "done", "gap", "skipped", "error", "note", "failed"})
-_MAX_FLUSHES = 10_000  # of one connection that may wait for their answer
 _FAST_IN_FLIGHT = 4  # chunks of a client that sends as fast as it can: others must not queue behind more
 
 
@@ -95,7 +94,6 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._stream: OwnedStream | None = None  # of the owner's thread
         self._flushes: deque[tuple[int, Listener | None]] = deque()  # samples, who asked; of the owner's thread
-        self._asked = 0  # flushes of the listener that wait for their answer
         self._opened: asyncio.Future[int] = self._loop.create_future()
         self._listener: Listener | None = None
         self.segments = Segments(ticket.start.settings.rate)
@@ -122,7 +120,7 @@ class Session:
             self._listener.drop(
                 ClientError(Code.REPLACED, "the stream was taken over by a new connection", close=POLICY)
             )
-        self._listener, self._asked = listener, 0
+        self._listener = listener
         self._hosted.call(self._flushes.clear)  # whoever is new has not asked
         if self.expiry is not None:
             self.expiry.cancel()
@@ -148,11 +146,7 @@ class Session:
         self.audio.source.end()
 
     def flush(self) -> None:
-        """Tell the client once all that it has sent so far, and that fills a step, has been answered; ClientError if it asks without end."""
-        if self._asked >= _MAX_FLUSHES:
-            msg = f"{_MAX_FLUSHES} 'flush' wait for their answer already; wait for 'flushed', then resume"
-            raise ClientError(Code.TOO_MANY, msg, close=POLICY, retryable=True)
-        self._asked += 1
+        """Tell the client once all that it has sent so far, and that fills a step, has been answered."""
         target, listener = self.audio.source.given, self._listener
 
         def ask() -> None:
@@ -181,7 +175,6 @@ class Session:
 
     def _on_flushed(self, until: float, listener: Listener) -> None:
         if listener is self._listener:
-            self._asked -= 1
             self._post({"type": "flushed", "until": until})
 
     def fail(self, error: ClientError) -> None:
