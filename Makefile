@@ -5,6 +5,10 @@ STAMP := .venv/.installed
 EXTRAS := models,mic,serve,tune,dev
 SAMPLE = $(shell $(BIN)/python -c "import importlib.util as u; print(u.find_spec('pyannote.audio').submodule_search_locations[0])")/sample
 
+# Many container images turn the cache of compiled modules off. Nothing compiles those of an editable install beforehand, so each
+# process of a pipeline would then compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test check format bench kills fuzz soak hosts clean
 
 run: $(STAMP)  ## diarize the recording that pyannote.audio ships, and score it

@@ -8,7 +8,6 @@ Knows nothing of sockets or processes. Runs in commands and programs that start 
 """
 
 import importlib
-import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -43,10 +42,7 @@ def stage_class(config: StageConfig) -> Any:
     """The class of a stage, imported now: a built-in one, an entry point's, or the user's; UsageError if there is none."""
     reference = config.implementation or config.name
     if ":" not in reference:
-        points = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
-        known = {**points, **STAGES}
-        check_names({reference: None}, known, "stage")
-        reference = known[reference]
+        reference = STAGES.get(reference) or _entry_point(reference)
     elif str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # last, so that nothing in the working folder hides an installed package
     module, _, attribute = reference.partition(":")
@@ -56,6 +52,15 @@ def stage_class(config: StageConfig) -> Any:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         msg = f"cannot import the stage {reference}: {why}; is it written as package.module:Class, and installed or in this folder?"
         raise UsageError(msg) from error
+
+
+def _entry_point(name: str) -> str:
+    """The ``module:Class`` of a stage of another package; UsageError if no package has one of that name."""
+    from importlib import metadata  # 30 ms, and 10 to read what is installed: stages of this package start without
+
+    known = {point.name: point.value for point in metadata.entry_points(group=GROUP)}
+    check_names({name: None}, {**known, **STAGES}, "stage")
+    return known[name]
 
 
 def make_stage(config: StageConfig, kind: Any) -> Stage:

@@ -7,7 +7,6 @@ belongs to nobody any more: the next start removes it together with the audio ri
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ class RunDirectory:
 
     def __init__(self) -> None:
         base = _base()
-        self.run = secrets.token_hex(4)
+        self.run = os.urandom(4).hex()
         self.path = base / self.run
         if len(os.fsencode(self.path)) + _LONGEST_NAME > _MAX_IPC_PATH:
             msg = f"the temporary folder {base} has too long a name for a socket; set TMPDIR to a shorter one"
