@@ -54,7 +54,7 @@ class PipelineConfig:
     settings: Settings = field(default_factory=Settings)
     models: Models = field(default_factory=Models)
     stages: Sequence[StageConfig] | None = None
-    max_in_flight: int = 32
+    max_in_flight: int = 64
 
 
 class Pipeline:

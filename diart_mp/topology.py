@@ -173,7 +173,7 @@ class Topology:
     home: str = "home"
     keys: str = ""
     anywhere: bool = False
-    max_in_flight: int = 32
+    max_in_flight: int = 64
     silence_s: float = 5.0
     stuck_s: float = 60.0
     insecure: bool = False

@@ -57,7 +57,7 @@ def test_job_round_trip_with_any_file_name(tmp_path: Path) -> None:
 def test_defaults_of_a_short_file(tmp_path: Path) -> None:
     topology = Topology.read(write(tmp_path, MINIMAL))
     assert topology.control == ""
-    assert topology.max_in_flight == 32
+    assert topology.max_in_flight == 64
     assert topology.job is None
     assert topology.stages[1] == StageConfig(name="clustering", keyed=True)
 

@@ -12,7 +12,7 @@ alone, and the stage lives on: whatever happens, its owner gets an answer. Runs 
 import signal
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -116,13 +116,15 @@ class StageLoop:
             self._habits = Habits(self._stage.name)
         announced, patience_s = time.monotonic(), 0.0
         while not self._stopping:
-            happened = poller.poll(0 if self._queue else round(1000 * patience_s))
+            happened = dict(poller.poll(0 if self._queue else round(1000 * patience_s)))
             patience_s = 0.0 if happened or self._queue else min(_ANNOUNCE_S, work_ahead(self._stage))
-            self._obey()
+            if self._control.socket in happened:
+                self._obey()
             if self._sender is not None:
-                self._sender.receive()
+                if self._sender.socket in happened:
+                    self._sender.receive()
                 self._watch_foreign(self._sender)
-            arrived = self._arrive()
+            arrived = self._arrive(happened)
             self._control.progress.queue = len(self._queue)
             worked = self._work()
             if worked and self._habits is not None:
@@ -186,9 +188,9 @@ class StageLoop:
             if command["kind"] == "stop":
                 self._stopping = True
 
-    def _arrive(self) -> bool:
+    def _arrive(self, happened: Container[object]) -> bool:
         """Queue what has come, in order if the stage is keyed."""
-        messages = self._receiver.receive()
+        messages = self._receiver.receive(happened)
         now = time.monotonic_ns()
         for message in messages:
             due = self._admit(message)

@@ -19,7 +19,7 @@ as of a sender. A chunk that was sent to a process that died is gone: its owner 
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,14 +276,16 @@ class Receiver:
         """What to poll for reading."""
         return [link.socket for link in self._links]
 
-    def receive(self) -> list[Message]:
+    def receive(self, happened: Container[object] | None = None) -> list[Message]:
         """All chunks (and ends of streams) that have arrived; bad ones, and those of replaced senders, are counted in
-        ``refused`` and dropped.
+        ``refused`` and dropped. ``happened``: the sockets that have something, if that is known.
         """
         messages: list[Message] = []
         for link in self._links:
-            while readable(link.socket):
+            more = readable(link.socket) if happened is None else link.socket in happened
+            while more:
                 self._take(link, link.socket.recv_multipart(copy=False), messages)
+                more = readable(link.socket)
         self._waiting += len(messages)
         return messages
 
