@@ -1,0 +1,107 @@
+"""The same recording in other rates, channels and formats: DER between its turns and those of the original.
+
+    python -m benchmarks.forms [--shared FOLDER] [--latency 0.5] [NAME ...]
+
+Reads recordings from the folder of shared facts (``data/NAME.flac``), writes them anew in each form, and runs the public command on
+all of them. Lossy formats at the quality that libsndfile has by default, and at its best. DER: no collar, overlap included, over
+the whole recording. Exits with 1 where one of them is above ``LIMIT`` in a form that loses nothing, or in a lossy one at its best.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from benchmarks.parity import recordings
+from diart_mp.evaluation.der import diarization_error
+from diart_mp.outputs.read import load_rttm
+
+LIMIT = 2.0  # percent
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a recording is written: Hz (0: as it is), channels, and libsndfile's level of compression (0: the best quality)."""
+
+    title: str
+    suffix: str
+    rate: int = 0
+    channels: int = 1
+    compression: float | None = None
+    judged: bool = True
+
+
+FORMS = (
+    Form("flac", ".flac"),
+    Form("stereo", ".wav", channels=2),
+    Form("8 kHz", ".wav", rate=8_000),
+    Form("44.1 kHz", ".wav", rate=44_100),
+    Form("48 kHz", ".wav", rate=48_000),
+    Form("ogg, best", ".ogg", compression=0.0),
+    Form("mp3, best", ".mp3", compression=0.0),
+    Form("ogg", ".ogg", judged=False),
+    Form("mp3", ".mp3", judged=False),
+)
+
+
+def write(original: Path, form: Form, folder: Path) -> Path:
+    """The recording in that form."""
+    samples, rate = soundfile.read(original, dtype="float32", always_2d=True)
+    if form.rate:
+        samples, rate = soxr.resample(samples, rate, form.rate, quality="VHQ"), form.rate
+    path = folder / f"{original.stem}-{FORMS.index(form)}{form.suffix}"
+    options = {} if form.compression is None else {"compression_level": form.compression}
+    soundfile.write(path, np.repeat(samples, form.channels, axis=1), rate, **options)
+    return path
+
+
+def row(original: Path, out: Path) -> list[float]:
+    """Of one recording: DER in percent between each form and the original."""
+    turns = [
+        [turn for each in load_rttm(out / f"{name}.rttm").values() for turn in each]
+        for name in (original.stem, *(f"{original.stem}-{index}" for index in range(len(FORMS))))
+    ]
+    duration = soundfile.info(original).duration
+    return [100 * abs(diarization_error(turns[0], found, duration=duration).rate) for found in turns[1:]]
+
+
+def table(paths: Sequence[Path], rows: Sequence[Sequence[float]]) -> str:
+    """All recordings, and how many of them are within the limit."""
+    head = f"{'DER, %':<14}" + "".join(f"{form.title:>11}" for form in FORMS)
+    lines = [
+        f"{path.stem:<14}" + "".join(f"{rate:11.2f}" for rate in rates) for path, rates in zip(paths, rows, strict=True)
+    ]
+    kept = (sum(rates[index] <= LIMIT for rates in rows) for index in range(len(FORMS)))
+    return "\n".join([head, *lines, f"{'within ' + f'{LIMIT:g}':<14}" + "".join(f"{count:11}" for count in kept)])
+
+
+def main() -> int:
+    """Write, run, print, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(__file__).resolve().parents[2] / "shared"
+    parser.add_argument("names", nargs="*", metavar="NAME", help="recordings; default: all")
+    parser.add_argument("--shared", type=Path, default=default, help="folder of shared facts (default: %(default)s)")
+    parser.add_argument("--latency", default="0.5", help="s (default: %(default)s)")
+    arguments = parser.parse_args()
+    paths = recordings(arguments.shared, arguments.names)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        forms = [write(path, form, folder) for path in paths for form in FORMS]
+        command: list[str | Path] = [Path(sys.executable).with_name("diart-mp"), "run", *paths, *forms, "--quiet"]
+        command += ["--latency", arguments.latency, "--output", folder / "out", "--format", "rttm"]
+        subprocess.run(command, check=True)
+        rows = [row(path, folder / "out") for path in paths]
+    print(table(paths, rows))
+    judged = (rate for rates in rows for rate, form in zip(rates, FORMS, strict=True) if form.judged)
+    return int(max(judged) > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
