@@ -55,7 +55,15 @@ def test_flipped_samples_are_refused_and_the_rest_is_right(tmp_path: Path) -> No
     set_brake(brake, 0.05)
     flips = Flips(5, brake)
     faults = {"DIART_MP_FAULTS": f"segmentation:slow={brake}"}
-    done = run(audio, tmp_path / "flipped", settings=settings, models=TONE_MODELS, environment=faults, each_step=flips)
+    done = run(
+        audio,
+        tmp_path / "flipped",
+        settings=settings,
+        models=TONE_MODELS,
+        environment=faults,
+        each_step=flips,
+        max_in_flight=16,  # so that what is flipped is counted long before the end
+    )
     assert done.summary.restarts == 0
     assert len(flips.at) == FLIPS
     refused = {event["seq"] for event in done.events if event["event"] == "error"}

@@ -20,6 +20,10 @@ SECONDS = 60.0
 KILLS = 8  # per run
 RESULTS = 120  # of a recording of 60 s at latency 5 s: (60 + 4.5 - 5) / 0.5 + 1
 SETTINGS = Settings.from_seconds(latency=5.0)
+SLOWLY = {
+    "DIART_MP_FAULTS": "segmentation:slow=0.005"
+}  # else the recording ends before the last kill, as it does with more in flight
+IN_FLIGHT = 12
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +49,15 @@ def test_undisturbed_run_says_something(undisturbed: Run) -> None:
 @pytest.mark.parametrize("victim", STAGES)
 def test_killed_stage_changes_nothing(victim: str, recording: Path, undisturbed: Run, tmp_path: Path) -> None:
     kills = schedule(seed=STAGES.index(victim), victims=[victim], kills=KILLS, results=RESULTS - 40)
-    # What is in flight is answered while a stage restarts: with more of it the recording ends before the last kill.
-    disturbed = run(recording, tmp_path, settings=SETTINGS, models=TONE_MODELS, kills=kills, max_in_flight=12)
+    disturbed = run(
+        recording,
+        tmp_path,
+        settings=SETTINGS,
+        models=TONE_MODELS,
+        kills=kills,
+        max_in_flight=IN_FLIGHT,
+        environment=SLOWLY,
+    )
     assert disturbed.kills == KILLS
     assert disturbed.summary.restarts == KILLS
     assert disturbed.files == undisturbed.files
@@ -61,7 +72,13 @@ def test_kills_change_nothing_for_the_adaptive_clustering_and_its_revisions_eith
     kills = schedule(seed=3, victims=["embedding", "clustering", "capture"], kills=KILLS, results=RESULTS - 40)
     kills.append(Kill(RESULTS - 8, ("clustering", "capture")))  # there is only the last word left to say
     disturbed = run(
-        recording, tmp_path / "disturbed", settings=settings, models=TONE_MODELS, kills=kills, max_in_flight=12
+        recording,
+        tmp_path / "disturbed",
+        settings=settings,
+        models=TONE_MODELS,
+        kills=kills,
+        max_in_flight=IN_FLIGHT,
+        environment=SLOWLY,
     )
     assert disturbed.kills == KILLS + 2
     assert disturbed.files == quiet.files

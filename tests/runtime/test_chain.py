@@ -116,7 +116,8 @@ def test_stages_of_the_users_run_and_survive_kills(tmp_path: Path) -> None:
         settings=LATE,
         stages=stages,
         kills=kills,
-        max_in_flight=4,  # else the recording ends before the last kill
+        max_in_flight=4,
+        environment={"DIART_MP_FAULTS": "segmentation:slow=0.02"},  # else the recording ends before the last kill
     )
     assert disturbed.kills == 4
     assert undisturbed.summary.results == plain.summary.results
