@@ -1,6 +1,6 @@
 """The same recording in other rates, channels and formats: DER between its turns and those of the original.
 
-    python -m benchmarks.forms [--shared FOLDER] [--latency 0.5] [NAME ...]
+    python -m benchmarks.forms [--shared FOLDER] [--latency 0.5] [--clustering adaptive] [NAME ...]
 
 Reads recordings from the folder of shared facts (``data/NAME.flac``), writes them anew in each form, and runs the public command on
 all of them. Lossy formats at the quality that libsndfile has by default, and at its best. DER: no collar, overlap included, over
@@ -28,7 +28,7 @@ LIMIT = 2.0  # percent
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a recording is written: Hz (0: as it is), channels, and libsndfile's level of compression (0: the best quality)."""
+    """How a recording is written: Hz (0: as it is), channels, libsndfile's level of compression (0: the best quality), deviation of white noise."""
 
     title: str
     suffix: str
@@ -36,9 +36,11 @@ class Form:
     channels: int = 1
     compression: float | None = None
     judged: bool = True
+    noise: float = 0.0
 
 
 FORMS = (
+    Form("noise", ".wav", judged=False, noise=2.0**-15),
     Form("flac", ".flac"),
     Form("stereo", ".wav", channels=2),
     Form("8 kHz", ".wav", rate=8_000),
@@ -56,9 +58,12 @@ def write(original: Path, form: Form, folder: Path) -> Path:
     samples, rate = soundfile.read(original, dtype="float32", always_2d=True)
     if form.rate:
         samples, rate = soxr.resample(samples, rate, form.rate, quality="VHQ"), form.rate
+    samples = samples + np.random.default_rng(0).normal(0, form.noise, samples.shape).astype(np.float32)
     path = folder / f"{original.stem}-{FORMS.index(form)}{form.suffix}"
     options = {} if form.compression is None else {"compression_level": form.compression}
-    soundfile.write(path, np.repeat(samples, form.channels, axis=1), rate, **options)
+    with soundfile.SoundFile(path, "w", rate, form.channels, **options) as file:
+        for begin in range(0, len(samples), rate):  # libvorbis crashes on minutes at once
+            file.write(np.repeat(samples[begin : begin + rate], form.channels, axis=1))
     return path
 
 
@@ -89,13 +94,23 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="recordings; default: all")
     parser.add_argument("--shared", type=Path, default=default, help="folder of shared facts (default: %(default)s)")
     parser.add_argument("--latency", default="0.5", help="s (default: %(default)s)")
+    parser.add_argument("--clustering", default="exact", help="(default: %(default)s)")
     arguments = parser.parse_args()
     paths = recordings(arguments.shared, arguments.names)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         forms = [write(path, form, folder) for path in paths for form in FORMS]
         command: list[str | Path] = [Path(sys.executable).with_name("diart-mp"), "run", *paths, *forms, "--quiet"]
-        command += ["--latency", arguments.latency, "--output", folder / "out", "--format", "rttm"]
+        command += [
+            "--latency",
+            arguments.latency,
+            "--clustering",
+            arguments.clustering,
+            "--output",
+            folder / "out",
+            "--format",
+            "rttm",
+        ]
         subprocess.run(command, check=True)
         rows = [row(path, folder / "out") for path in paths]
     print(table(paths, rows))
