@@ -82,7 +82,8 @@ class Embedding(Stage):
 
     def _listen(self, chunks: Sequence[Chunk]) -> None:
         """Remember the chunk whose successor comes next, if all is of one stream at this model's rate and somebody talks."""
-        chunk, alone = chunks[-1], {each.stream for each in chunks} | {self._stream} == {chunks[-1].stream}
+        chunk = chunks[-1]
+        alone = {each.stream for each in chunks} <= {chunk.stream} and self._stream in ("", chunk.stream)
         settings, self._stream = chunk.settings, chunk.stream
         fits = settings.rate == self._model.sample_rate and settings.clustering == "exact"
         worth = alone and fits and bool((chunk.array("segmentation") >= settings.tau_active).any())

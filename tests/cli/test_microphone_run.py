@@ -85,8 +85,16 @@ def test_microphone_gives_the_turns_of_the_file(
 def test_device_and_channel_are_chosen_by_name(
     diart: Diart, virtual_microphone: VirtualMicrophone, hum: Path, tmp_path: Path
 ) -> None:
-    objects = listen(diart, virtual_microphone, hum, tmp_path / "mic", "pulse", "--channel", "1")
-    assert any(each["turns"] for each in objects[:-1])
+    command = ("run", "--mic", "pulse", "--channel", "1", "--json", "--output", tmp_path, *TONES)
+    with diart.started(*command, env=virtual_microphone.env) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert "listening" in process.stderr.readline()
+        playing = virtual_microphone.play(hum)
+        heard = (json.loads(line) for line in process.stdout)
+        assert next(each["turns"] for each in heard if each["turns"])
+        playing.kill()
+        playing.wait()
 
 
 def test_killed_stages_do_not_end_a_live_run(

@@ -10,8 +10,8 @@ from tests.fakes import TONE_MODELS, conversation
 from tests.pipeline_runs import set_brake
 
 SETTINGS = Settings.from_seconds()
-SECONDS = 18.0
-LOADED_S = 10.0
+SECONDS = 15.0
+LOADED_S = 8.5
 WINDOW_MS = 5000.0
 
 

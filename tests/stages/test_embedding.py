@@ -55,18 +55,21 @@ def embed(stage: Any, *chunks: Chunk) -> Any:
 
 def test_the_next_window_is_worked_on_before_it_is_whole_and_gives_the_same(stage: Any, ring: RingWriter) -> None:
     rings = RingReader()
-    embed(stage, chunk(ring, "a", 0, rings))
-    embed(stage, chunk(ring, "a", 0, rings))  # sent again: now the stream is known to be alone
-    assert stage.idle() == 0.25
-    ring.write((np.random.default_rng(1).standard_normal(4000) * 0.1).astype(np.float32))
-    assert work_ahead(stage) == math.inf  # all is done
-    ring.write((np.random.default_rng(2).standard_normal(4000) * 0.1).astype(np.float32))
-    ahead = embed(stage, chunk(ring, "a", 1, rings))
     fresh = importlib.import_module("diart_mp.stages.embedding").Embedding(
         StageConfig(name="embedding", model="builtin", device="cpu", threads=1)
     )
     fresh.open()
-    np.testing.assert_array_equal(ahead, embed(fresh, chunk(ring, "a", 1, rings)))
+    embed(fresh, chunk(ring, "a", 0, rings))
+    assert fresh.idle() == 0.25  # nobody else has been heard of
+    ring.write((np.random.default_rng(1).standard_normal(4000) * 0.1).astype(np.float32))
+    assert work_ahead(fresh) == math.inf  # all is done
+    ring.write((np.random.default_rng(2).standard_normal(4000) * 0.1).astype(np.float32))
+    ahead = embed(fresh, chunk(ring, "a", 1, rings))
+    np.testing.assert_array_equal(ahead, embed(stage, chunk(ring, "a", 1, rings)))
+    embed(fresh, chunk(ring, "b", 1, rings))
+    assert fresh.idle() == math.inf
+    embed(fresh, chunk(ring, "b", 1, rings))  # the other one has gone
+    assert fresh.idle() == 0.25
 
 
 def test_several_streams_and_whole_windows_leave_nothing_to_do(stage: Any, ring: RingWriter) -> None:
