@@ -13,6 +13,13 @@ from pathlib import Path
 
 import pytest
 
+_LONGEST = ("faults", "web", "browser", "cli")  # folders whose files take longest: with them begun first, all workers end together
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take longest first; otherwise in order."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONGEST)
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -17,7 +17,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recordings, two that are none, and what else lies in folders."""
     folder = tmp_path_factory.mktemp("several")
     for seed, name in enumerate(NAMES):
-        conversation(folder / f"{name}.wav", seconds=30.0, seed=seed)
+        conversation(folder / f"{name}.wav", seconds=60.0, seed=seed)
     (folder / "broken.wav").write_bytes((folder / "first.wav").read_bytes()[:30])
     (folder / "empty.flac").touch()
     (folder / ".hidden.wav").touch()

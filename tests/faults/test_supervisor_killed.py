@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes import TONE_MODELS, conversation
 
-ENDS = int(os.environ.get("DIART_MP_TEST_ENDS", "4"))  # `make kills`: 50
+ENDS = int(os.environ.get("DIART_MP_TEST_ENDS", "3"))  # `make kills`: 50
 
 
 def left_in(folder: Path) -> list[str]:
