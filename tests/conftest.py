@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-_LONGEST = ("faults", "web", "browser", "cli")  # folders whose files take longest: with them begun first, all workers end together
+_LONGEST = ("faults", "web", "browser", "cli")  # folders whose files take longest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that take longest first; otherwise in order."""
+    """Those that take longest first, so that no worker is left alone with them in the end; otherwise in order."""
     items.sort(key=lambda item: item.path.parent.name not in _LONGEST)
 
 
