@@ -27,17 +27,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tuned(diart: Diart, corpus: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """What a study of 16 trials printed, and its folder."""
+    """What a study of 10 trials printed, and its folder."""
     output = tmp_path_factory.mktemp("study")
-    done = tune(diart, corpus, cache, *FAR, "-o", output, "--num-iter", "16", "--seed", "1", "--jobs", "2", "--json")
+    done = tune(diart, corpus, cache, *FAR, "-o", output, "--num-iter", "10", "--seed", "1", "--jobs", "2", "--json")
     assert (done.code, done.complaints) == (0, [])
-    assert "16/16 trials" in done.err
+    assert "10/10 trials" in done.err
     return json.loads(done.out), output
 
 
 def test_the_first_trial_is_the_base_and_others_beat_it(tuned: tuple[Any, Path]) -> None:
     result, _ = tuned
-    assert result["trials"] == 16
+    assert result["trials"] == 10
     assert {name: result["base"][name] for name in PARAMETERS} == {
         "tau_active": 0.5,
         "rho_update": 0.3,
