@@ -128,14 +128,14 @@ class Attack:
 
     def __init__(self, *, seed: int, count: int, brake: Path) -> None:
         self._messages = hostile_messages(seed)
-        self._left = count
+        self._count = self._left = count
         self._brake = brake
         self._context = zmq.Context[zmq.Socket[bytes]]()
         self._sockets: list[zmq.Socket[bytes]] = []
         self.refused: dict[str, int] = {}
 
     def __call__(self, pipeline: LocalPipeline, so_far: Run) -> None:
-        """One burst; the pipeline is held back until all have been thrown."""
+        """One burst; the pipeline is held back until all have been thrown and counted."""
         if not so_far.shown:
             return
         if not self._sockets:
@@ -144,10 +144,10 @@ class Attack:
             for socket in self._sockets:
                 socket.send_multipart(next(self._messages))
         self._left -= min(_BURST, self._left)
-        if self._left == 0:
-            set_brake(self._brake, 0)
         self.refused = {name: sum(_refusals(beat)) for name, beat in pipeline.supervisor.beats().items()}
         self.refused["supervisor"] = pipeline.supervisor.refused
+        if self._left == 0 and all_counted(self.refused, self._count):
+            set_brake(self._brake, 0)
 
     def close(self) -> None:
         """Close all sockets."""
@@ -177,7 +177,7 @@ def attacked_run(
 ) -> tuple[Run, dict[str, int]]:
     """A run of the tone models under attack; and how many messages each process refused.
 
-    brake_s: what a chunk takes until all messages have been thrown, s.
+    brake_s: what a chunk takes until all messages have been thrown and counted, s.
     """
     brake = output.parent / f"brake-{seed}"
     set_brake(brake, brake_s)
