@@ -20,8 +20,8 @@ import soundfile
 import soxr
 
 from benchmarks.parity import recordings
+from benchmarks.sides import read_turns
 from diart_mp.evaluation.der import diarization_error
-from diart_mp.outputs.read import load_rttm
 
 LIMIT = 2.0  # percent
 
@@ -69,10 +69,8 @@ def write(original: Path, form: Form, folder: Path) -> Path:
 
 def row(original: Path, out: Path) -> list[float]:
     """Of one recording: DER in percent between each form and the original."""
-    turns = [
-        [turn for each in load_rttm(out / f"{name}.rttm").values() for turn in each]
-        for name in (original.stem, *(f"{original.stem}-{index}" for index in range(len(FORMS))))
-    ]
+    names = (original.stem, *(f"{original.stem}-{index}" for index in range(len(FORMS))))
+    turns = [read_turns(out / f"{name}.rttm") for name in names]
     duration = soundfile.info(original).duration
     return [100 * abs(diarization_error(turns[0], found, duration=duration).rate) for found in turns[1:]]
 
@@ -101,16 +99,8 @@ def main() -> int:
         folder = Path(name)
         forms = [write(path, form, folder) for path in paths for form in FORMS]
         command: list[str | Path] = [Path(sys.executable).with_name("diart-mp"), "run", *paths, *forms, "--quiet"]
-        command += [
-            "--latency",
-            arguments.latency,
-            "--clustering",
-            arguments.clustering,
-            "--output",
-            folder / "out",
-            "--format",
-            "rttm",
-        ]
+        command += ["--latency", arguments.latency, "--clustering", arguments.clustering]
+        command += ["--output", folder / "out", "--format", "rttm"]
         subprocess.run(command, check=True)
         rows = [row(path, folder / "out") for path in paths]
     print(table(paths, rows))

@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks.diart_env import diart_python
 from benchmarks.served import RATE, Player, Server, load, of_files, percentile, play_all
+from benchmarks.sides import read_turns
 from benchmarks.transport import Figure
 from diart_mp.evaluation.der import diarization_error
 from diart_mp.models.builtin import cache_folder
-from diart_mp.outputs.read import load_rttm
 
 SCRIPT = Path(__file__).with_name("diart_web.py")
 _PLAYED_S = 40.0  # in each round
@@ -104,7 +104,7 @@ def diart_client(recording: Path) -> tuple[list[Figure], list[str]]:
         output, port = Path(folder) / "told.rttm", server.url.rstrip("/").rpartition(":")[2]
         command = [diart_python(), "-W", "ignore", SCRIPT, "client", recording, "--host", "127.0.0.1", "--port", port]
         done = subprocess.run([*map(str, command), "-o", str(output)], capture_output=True, text=True, timeout=_IDLE_S)
-        told = [turn for turns in load_rttm(output).values() for turn in turns]
+        told = read_turns(output)
     error = diarization_error(expected, told, duration=len(load(recording)) / RATE)
     found = [
         Figure("DER of what diart.client wrote, %", 100 * error.rate, 0.5),

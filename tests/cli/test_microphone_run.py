@@ -95,6 +95,8 @@ def test_device_and_channel_are_chosen_by_name(
         assert next(each["turns"] for each in heard if each["turns"])
         playing.kill()
         playing.wait()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
 
 
 def test_killed_stages_do_not_end_a_live_run(

@@ -79,7 +79,7 @@ def test_slow_stage_that_works_is_left_alone(recording: Path, undisturbed: Run, 
         tmp_path,
         settings=SETTINGS,
         models=TONE_MODELS,
-        environment={"DIART_MP_FAULTS": "clustering:slow=0.1"},
+        environment={"DIART_MP_FAULTS": "clustering:slow=0.15"},
         silence_s=SILENCE_S,
         stuck_s=1.0,
     )
