@@ -92,6 +92,7 @@ class StageLoop:
                 receiver=after.name,
                 guard=control.guard,
             )
+        self._refusals = [each.refusals for each in (self._sender, self._receiver) if each is not None]
         self._owners = {topology.results}
         self._replies: dict[str, zmq.Socket[bytes]] = {}
         self._queue: deque[tuple[Message, int]] = deque()  # with the time of arrival, monotonic ns
@@ -132,9 +133,7 @@ class StageLoop:
             self._leave_when_done(busy=arrived or worked)
             if time.monotonic() - announced > _ANNOUNCE_S:
                 self._receiver.announce()
-                self._control.tell_refusals(
-                    *(each.refusals for each in (self._sender, self._receiver) if each is not None)
-                )
+                self._control.tell_refusals(*self._refusals)
                 announced = time.monotonic()
                 self._forget_abandoned()
             elif arrived or worked:
