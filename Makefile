@@ -44,8 +44,8 @@ fuzz: $(STAMP)  ## a million hostile messages at every socket of a running pipel
 	$(BIN)/python -m tests.faults.hostile
 	$(BIN)/python -m tests.faults.garbage
 
-soak: $(STAMP)  ## 72 h of audio through the transport, 2 h through the models: does anything grow? And 10 minutes on a busy machine
-	$(BIN)/python -m tests.faults.soak --hours 72 --null
+soak: $(STAMP)  ## 200 h of audio through the transport, 2 h through the models: does anything grow? And 10 minutes on a busy machine
+	$(BIN)/python -m tests.faults.soak --hours 200 --null
 	$(BIN)/python -m tests.faults.soak --hours 2 --recording "$(SAMPLE)/sample.wav"
 	$(BIN)/python -m tests.faults.busy --minutes 10 --recording "$(SAMPLE)/sample.wav"
 

@@ -357,7 +357,8 @@ def with_workers(models: Any, audio_s: float) -> Any:
     """The models in as many processes as pay for so much recorded audio; elsewhere than on a CPU one of each is enough."""
     from diart_mp.runtime.local import workers_for
 
-    return replace(models, workers=workers_for(audio_s)) if models.device == "cpu" else models
+    workers = workers_for(audio_s, models.embedding) if models.device == "cpu" else models.workers
+    return replace(models, workers=workers)
 
 
 def stages(values: Mapping[str, Any], models: Any, owner: str = "capture") -> Any:
