@@ -33,7 +33,7 @@ def received(frames: list[Any]) -> list[int | str]:
     return [str(each) if isinstance(each, ProtocolError) else each.seq for each in decode_all(frames)]
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(data_messages, max_size=5))
 def test_what_is_bundled_comes_out(messages: list[Message]) -> None:
     came = [each for _, frames in carried(messages) for each in decode_all(frames)]
@@ -123,7 +123,7 @@ def test_a_bundle_in_a_bundle_is_refused() -> None:
     assert "unknown kind of message 'bundle'" in str(bad)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 400), st.binary(max_size=6), st.integers(0, 6), st.integers(0, 40))
 @example(0, b"\xc1", 1, 0)
 def test_mutated_bundles(position: int, inserted: bytes, removed: int, missing: int) -> None:

@@ -88,7 +88,7 @@ def on_the_wire(message: Message) -> list[bytes]:
     return [bytes(frame) for frame in encode(message)]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(data_messages)
 def test_what_is_encoded_is_decoded(message: Message) -> None:
     decoded = decode(on_the_wire(message))
@@ -276,13 +276,13 @@ def decode_or_refuse(frames: list[bytes]) -> None:
     assert on_the_wire(decode(on_the_wire(message))) == on_the_wire(message)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=200), max_size=4), st.booleans())
 def test_random_bytes(frames: list[bytes], headed: bool) -> None:
     decode_or_refuse([FRAMES[0], *frames] if headed else frames)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(FRAMES[0]) - 1), st.binary(max_size=6), st.integers(0, 6))
 @example(0, b"\xc1", 1)
 def test_mutated_messages(position: int, inserted: bytes, removed: int) -> None:
@@ -290,13 +290,13 @@ def test_mutated_messages(position: int, inserted: bytes, removed: int) -> None:
     decode_or_refuse([header, *FRAMES[1:]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(list(HEADER)), values)
 def test_mutated_values(name: str, value: Any) -> None:
     decode_or_refuse([msgpack.packb({**HEADER, name: value}), *FRAMES[1:]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(["shm", "value", "frame", "dtype", "shape", "x"]), values))
 def test_mutated_fields(spec: dict[str, Any]) -> None:
     decode_or_refuse([msgpack.packb({**HEADER, "fields": {"x": spec}}), *FRAMES[1:]])

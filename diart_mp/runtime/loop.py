@@ -11,7 +11,7 @@ alone, and the stage lives on: whatever happens, its owner gets an answer. Runs 
 
 import signal
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,11 +34,12 @@ from diart_mp.runtime.stage import Chunk, KeyedStage, Stage, work_ahead
 from diart_mp.topology import Topology
 from diart_mp.transport.link import Receiver, Sender, identity_of, make_socket
 from diart_mp.transport.ring import RingReader
+from diart_mp.transport.waiting import LIVE, Waiting, is_live
 
 CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again
 CHECKPOINT = "checkpoint."  # prefix of the fields that carry checkpoints, one per keyed stage
 NAME = "name"  # plain field of chunks with which a stage may begin: what the stream is called in outputs
-_OF_NO_USE = ("settings", NAME, RESTORE, BUNDLES)  # to the owner, which has said them
+_OF_NO_USE = ("settings", NAME, RESTORE, BUNDLES, LIVE)  # to the owner, which has said them
 ERROR = "error"  # plain field of a chunk that could not be processed: why
 _LINGER_MS = 2000  # that what a drained stage has passed on may take to leave the host
 _SOON_S = 0.002  # within which chunks that are done are passed on; what a multipart costs is paid once for all of them
@@ -95,7 +96,7 @@ class StageLoop:
         self._refusals = [each.refusals for each in (self._sender, self._receiver) if each is not None]
         self._owners = {topology.results}
         self._replies: dict[str, zmq.Socket[bytes]] = {}
-        self._queue: deque[tuple[Message, int]] = deque()  # with the time of arrival, monotonic ns
+        self._queue = Waiting[tuple[Message, int]](lambda item: item[0])  # with the time of arrival, monotonic ns
         self._attempts: OrderedDict[str, int] = OrderedDict()
         self._orders = Orders()
         self._activity = Activity(activity_file(Path(topology.directory), stage.name, replica))
@@ -137,7 +138,7 @@ class StageLoop:
                 announced = time.monotonic()
                 self._forget_abandoned()
             elif arrived or worked:
-                self._receiver.announce(self._worth)
+                self._receiver.announce(1 if self._queue.expects_live else self._worth)
 
     def close(self) -> None:
         """Close all sockets; idempotent."""
@@ -193,7 +194,8 @@ class StageLoop:
         now = time.monotonic_ns()
         for message in messages:
             due = self._admit(message)
-            self._queue.extend((each, now) for each in due)
+            for each in due:
+                self._queue.append((each, now))
         announcements = self._sender.statistics().refused if self._sender is not None else 0
         self._control.progress.counters["refused"] = self._receiver.refused + announcements
         return bool(messages)
@@ -217,10 +219,9 @@ class StageLoop:
         self._attempts.move_to_end(stream)
         if len(self._attempts) > _MAX_STREAMS:
             self._attempts.popitem(last=False)
-        kept = deque(item for item in self._queue if item[0].stream != stream or item[0].attempt >= attempt)
+        dropped = self._queue.drop(lambda item: item[0].stream == stream and item[0].attempt < attempt)
         if not self._ordered:
-            self._receiver.done(len(self._queue) - len(kept))
-        self._queue = kept
+            self._receiver.done(dropped)
         if self._sender is not None:
             self._sender.forget(lambda message: message.stream == stream and message.attempt < attempt)
 
@@ -239,17 +240,18 @@ class StageLoop:
         return bool(passed or self._queue)
 
     def _next_batch(self, passed: list[Message]) -> list[tuple[Message, int]]:
-        """Take a batch from the queue; ends of streams pass between batches."""
+        """Take a batch from the queue; ends of streams pass between batches, and recordings go singly while live chunks come."""
         batch: list[tuple[Message, int]] = []
         while self._queue and len(batch) < self._batch:
-            if self._queue[0][0].kind == "end":
+            message, _ = self._queue.first
+            if message.kind == "end":
                 if batch:
                     break
-                passed.append(self._end(self._queue.popleft()[0]))
-            elif batch and not self._may_join(self._queue[0][0], batch[0][0]):
+                passed.append(self._end(self._queue.pop()[0]))
+            elif batch and not self._may_join(message, batch[0][0]):
                 break
             else:
-                batch.append(self._queue.popleft())
+                batch.append(self._queue.pop())
         return batch
 
     def _process_batch(self, batch: Sequence[tuple[Message, int]]) -> list[Message]:
@@ -273,8 +275,12 @@ class StageLoop:
         return passed
 
     def _may_join(self, message: Message, first: Message) -> bool:
-        """Windows of different lengths are no batch, and what an earlier process may have died of is done alone."""
+        """Windows of different lengths are no batch, what an earlier process may have died of is done alone, and so is what
+        a live chunk that comes meanwhile would have to wait for.
+        """
         alone = (message.stream, message.seq) in self._suspects or (first.stream, first.seq) in self._suspects
+        if self._queue.expects_live and not (is_live(message) and is_live(first)):
+            return False
         return not alone and window_of(message) == window_of(first)
 
     def _count(self, what: str) -> None:

@@ -28,6 +28,7 @@ from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR, NAME
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
 from diart_mp.transport.ring import PREFIX
+from diart_mp.transport.waiting import LIVE
 from diart_mp.turns import Revision, Turn, Update
 
 _SPARE_WINDOWS = (
@@ -268,6 +269,8 @@ class OwnedStream:
 
     def _message(self, kind: str, sent: Sent, fields: dict[str, FieldValue]) -> Message:
         checkpoint = self._ledger.checkpoint
+        if self.live:
+            fields[LIVE] = Plain(value=True)
         if sent.seq == checkpoint.seq + 1:
             fields[NAME] = Plain(self.name.encode(errors="replace").decode())  # a file name may hold any bytes
         if sent.seq == checkpoint.seq + 1 and sent.seq > 0:

@@ -4,7 +4,7 @@ The sender binds a ROUTER, each receiver connects a DEALER and speaks first. A r
 has room, as a cumulative number (``limit`` = chunks received from this sender so far + free places), so that lost,
 repeated or late announcements do no harm; the sender gives a chunk to the replica with the most room, or for a
 keyed stage to the replica that the crc32 of the stream id picks, and keeps no copy. What finds no
-room waits here; how much that can be is bounded by the owners (``max_in_flight``), never by ZeroMQ's queues.
+room waits here, live streams in front; how much that can be is bounded by the owners (``max_in_flight``), never by ZeroMQ's queues.
 
     receiver -> sender   room  {replica, epoch, for: epoch of the sender it knows (0: none), received, limit,
                                 bundles: whether it takes several chunks in one multipart (diart_mp.bundles),
@@ -18,7 +18,6 @@ as of a sender. A chunk that was sent to a process that died is gone: its owner 
 
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +29,7 @@ from diart_mp.errors import ProtocolError, StageError, VersionError
 from diart_mp.messages import Message, decode_header, encode, integer, pack_control, shown, unpack_control
 from diart_mp.transport.security import OPEN, Open
 from diart_mp.transport.versions import Refusals
+from diart_mp.transport.waiting import Waiting
 
 MAX_MESSAGE_BYTES = 512 << 20  # of one frame; a window of 300 s at 384 kHz is 461 MB
 _RECONNECT_MS = 20
@@ -37,6 +37,7 @@ _HEARTBEAT_MS = 1000
 _CONNECT_MS = 3000  # before a connection is tried anew: the system itself waits longer and longer
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 _MOST_ROOMS = 20  # announcements kept for a sender that is not there, maybe for days
+_KEPT_FREE = 2  # places of a receiver that has many, for live chunks, while those come
 _QUIET_S = 1.0  # without a chunk before a receiver asks its sender to count from 0 again
 
 
@@ -82,10 +83,15 @@ class _Replica:
     bundles: bool  # whether it takes several chunks in one multipart
     limit: int = 0
     sent: int = 0
+    most: int = 0  # room that it had when it had most
 
     @property
     def room(self) -> int:
         return self.limit - self.sent
+
+    @property
+    def kept_free(self) -> int:
+        return min(_KEPT_FREE, self.most // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ class Sender:
         self._shards = shards
         self._inline = inline
         self._replicas: dict[int, _Replica] = {}
-        self._waiting: dict[int, deque[Message]] = {}
+        self._waiting: dict[int, Waiting[Message]] = {}
         self._sent = 0
         self._refused = 0
         self._replaced = 0
@@ -142,14 +148,16 @@ class Sender:
         """Pass ``messages`` on, in order, as soon as a receiver has room."""
         for message in messages:
             shard = zlib.crc32(message.stream.encode()) % self._shards if self._shards else -1
-            self._waiting.setdefault(shard, deque()).append(message)
+            if shard not in self._waiting:
+                self._waiting[shard] = Waiting(lambda message: message)
+            self._waiting[shard].append(message)
         for shard in self._waiting:
             self._flush(shard)
 
     def forget(self, is_obsolete: Callable[[Message], bool]) -> None:
         """Drop waiting messages that a replay has made obsolete."""
-        for shard, queue in self._waiting.items():
-            self._waiting[shard] = deque(message for message in queue if not is_obsolete(message))
+        for queue in self._waiting.values():
+            queue.drop(is_obsolete)
 
     def receive(self) -> None:
         """Take in all announcements that have arrived; a bad one is counted and dropped."""
@@ -192,6 +200,7 @@ class Sender:
             known = self._replicas[index] = _Replica(identity, index, epoch, header.get("bundles") is True)
         if meant == self._sender[1] and received <= known.sent:
             known.limit = known.sent if header.get("leaving") is True else max(known.limit, limit)
+            known.most = max(known.most, known.room)
         else:
             known.limit = known.sent = 0
             self._transmit(known, [pack_control("hello", **{"from": list(self._sender)}, host=self.refusals.host)])
@@ -199,8 +208,8 @@ class Sender:
     def _flush(self, shard: int) -> None:
         """Give what waits to those who have room, each the chunks that it gets at once; what cannot be sent waits again."""
         queue, given = self._waiting[shard], dict[int, list[Message]]()
-        while queue and (replica := self._choose(shard)) is not None:
-            message = queue.popleft()
+        while queue and (replica := self._choose(shard, spare=queue.expects_live and not queue.has_live)) is not None:
+            message = queue.pop()
             given.setdefault(replica.index, []).append(message if self._inline is None else self._inline(message))
             replica.sent += 1
         for index, messages in given.items():
@@ -208,7 +217,7 @@ class Sender:
             sent = self._hand_over(known, messages) if known is not None else 0
             self._sent += sent
             if sent < len(messages):
-                queue.extendleft(reversed(messages[sent:]))
+                queue.put_back(messages[sent:])
                 self._flush(shard)
 
     def _hand_over(self, replica: _Replica, messages: Sequence[Message]) -> int:
@@ -225,9 +234,12 @@ class Sender:
             sent += count
         return sent
 
-    def _choose(self, shard: int) -> _Replica | None:
+    def _choose(self, shard: int, *, spare: bool) -> _Replica | None:
+        """Who gets a message, if anybody has room; with ``spare``, some of it stays free."""
         candidates = [
-            replica for replica in self._replicas.values() if replica.room > 0 and shard in (-1, replica.index)
+            replica
+            for replica in self._replicas.values()
+            if replica.room > (replica.kept_free if spare else 0) and shard in (-1, replica.index)
         ]
         return (
             max(candidates, key=lambda replica: replica.room) if len(candidates) > 1 else next(iter(candidates), None)

@@ -144,7 +144,7 @@ def stream(seed: int, length: int) -> list[tuple[NDArray[np.float32], NDArray[np
     return windows
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(0, 12), most=st.integers(1, 5))
 def test_a_restored_clustering_goes_on_bit_for_bit_and_no_label_comes_twice(seed: int, cut: int, most: int) -> None:
     windows = stream(seed, 12)

@@ -87,7 +87,7 @@ def test_first_window_is_prepended() -> None:
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 12), st.integers(1, 12), st.integers(0, 20_000))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(shapes)
 def test_regular_streams_meet_pyannote_core(shape: tuple[int, int, int, int]) -> None:
     """diart's formula on pyannote.core's own crop, for every way in which steps fit into latency and duration."""
@@ -115,7 +115,7 @@ def test_regular_streams_meet_pyannote_core(shape: tuple[int, int, int, int]) ->
         assert (region.start, region.end) == (round((k * 0.5 + duration - late * 0.5) * RATE), region.start + 2000)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.floats(0, 5000),
     st.floats(0, 5000),
@@ -153,7 +153,7 @@ def samples_of(region: AggregatedRegion) -> list[tuple[int, int]]:
     return [(round(low * RATE), round(high * RATE)) for low, high in ends]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(timelines())
 def test_regions_tile_the_timeline_and_have_scores_wherever_a_window_has_been(timeline: Any) -> None:
     blocks, chosen, starts, num_frames = timeline

@@ -189,7 +189,7 @@ def expected_labels(centers: NDArray[np.float64], window: Window, rules: Cluster
     return [labels.get(s, -1) for s in range(len(embeddings))]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(streams)
 def test_any_stream_is_labelled_by_the_rules(stream: tuple[int, int, int, float]) -> None:
     seed, num_local, max_speakers, delta = stream

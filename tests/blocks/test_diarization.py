@@ -140,7 +140,7 @@ def window_of(truth: list[tuple[int, int, int]], start: int, frames: NDArray[np.
     return np.stack([np.broadcast_to(column, at.shape) for column in columns], axis=1).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(conversations(), st.booleans())
 def test_times_are_right_whatever_the_step(conversation: Conversation, prepend: bool) -> None:
     chosen, starts, truth = conversation
@@ -194,7 +194,7 @@ def unpack(packed: bytes, chosen: Settings) -> OnlineDiarization:
     return diarization
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(conversations(), st.integers(0, 2**32 - 1))
 def test_restored_at_any_point_it_goes_on_bit_for_bit(conversation: Conversation, seed: int) -> None:
     chosen, starts, _ = conversation

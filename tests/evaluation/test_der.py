@@ -117,7 +117,6 @@ parts_of_recordings = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(one_side(), one_side(), parts_of_recordings, st.sampled_from([0.0, 0.25, 0.5, 3.0]), st.booleans())
 @example([(0.0, 1.0, "a"), (1.0, 2.0, "a")], [(0.0, 2.0, "b")], [(0.0, 5.0)], 0.5, False)
 def test_pyannote_finds_the_same(
@@ -133,7 +132,7 @@ def test_pyannote_finds_the_same(
         assert getattr(ours, part) == pytest.approx(getattr(theirs, part), abs=1e-6), part
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(one_side().filter(len), one_side().filter(len))
 def test_without_duration_the_common_extent_is_scored_as_by_pyannote(
     reference: list[SpeakerTurn], hypothesis: list[SpeakerTurn]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diart_mp.errors import ProtocolError
@@ -53,7 +53,6 @@ def test_line_is_one_line_of_readable_json() -> None:
 positions = st.integers(-(10**7), 10**11)
 
 
-@settings(deadline=None)
 @given(
     st.builds(
         Update,

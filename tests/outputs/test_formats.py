@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diart_mp.errors import UsageError
@@ -73,7 +73,6 @@ def test_rttm_with_spaces_in_names_is_read_by_pyannote(tmp_path: Path) -> None:
     ]
 
 
-@settings(deadline=None)
 @given(some_turns, st.text(st.characters(exclude_categories=["Cs"])))
 def test_rttm_lines_always_have_ten_fields(turns: list[Turn], stream: str) -> None:
     lines = text_of("rttm", turns, stream).split("\n")
@@ -87,7 +86,6 @@ def test_rttm_lines_always_have_ten_fields(turns: list[Turn], stream: str) -> No
         assert float(fields[4]) == pytest.approx((turn.end - turn.start) / RATE, abs=0.00051)
 
 
-@settings(deadline=None)
 @given(some_turns)
 def test_srt_cues_are_numbered_and_never_empty(turns: list[Turn]) -> None:
     text = text_of("srt", turns)
@@ -110,7 +108,6 @@ def test_vtt_looks_like_subtitles_with_voices() -> None:
     assert text_of("vtt", TURNS[2:]) == expected
 
 
-@settings(deadline=None)
 @given(some_turns)
 def test_vtt_cues_name_the_speaker_whatever_the_name(turns: list[Turn]) -> None:
     text = text_of("vtt", turns)
@@ -128,7 +125,6 @@ def test_vtt_cues_name_the_speaker_whatever_the_name(turns: list[Turn]) -> None:
         assert [html.unescape(part) for part in voice.groups()] == [printable, printable]
 
 
-@settings(deadline=None)
 @given(some_turns)
 def test_audacity_labels_are_three_fields_with_tabs(turns: list[Turn]) -> None:
     lines = text_of("audacity", turns).split("\n")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diart_mp.outputs.names import one_field, one_line, safe_file_name
@@ -40,7 +40,6 @@ def test_long_names_are_cut_but_stay_apart() -> None:
     assert safe_file_name("x" * 200) == "x" * 200
 
 
-@settings(deadline=None)
 @given(any_name)
 def test_every_name_gives_one_file_in_the_folder(name: str) -> None:
     safe = safe_file_name(name)
@@ -51,7 +50,6 @@ def test_every_name_gives_one_file_in_the_folder(name: str) -> None:
     assert safe_file_name(safe) == safe
 
 
-@settings(deadline=None)
 @given(any_name)
 def test_lines_and_fields_hold_together(name: str) -> None:
     assert len(f"{one_line(name)}.".splitlines()) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diart_mp.outputs.stitching import Stitcher
@@ -62,7 +62,6 @@ def update(start: int, end: int, *turns: Turn, seq: int = 0, rate: int = RATE) -
     return Update("talk", seq, start, end, rate, turns)
 
 
-@settings(deadline=None)
 @given(
     turns_of_streams,
     st.lists(st.integers(1, LENGTH), max_size=12, unique=True).map(sorted),
@@ -81,7 +80,6 @@ def test_any_cutting_into_regions_gives_the_same_turns(
     assert stitcher.open_turns() == stitcher.finish() == []
 
 
-@settings(deadline=None)
 @given(turns_of_streams)
 def test_open_turns_show_what_was_not_given_out_yet(turns: list[Turn]) -> None:
     stitcher = Stitcher(RATE)

@@ -1,7 +1,7 @@
 """Rows of block characters against turns counted by hand."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diart_mp.outputs.timeline import Span, axis, clock, meter, span_before, strips
@@ -17,7 +17,6 @@ def test_first_minute_starts_at_zero_and_then_the_picture_moves_by_whole_charact
     assert [span_before(end, rate=RATE, columns=60).start for end in (60_001, 61_000, 61_001)] == [1000, 1000, 2000]
 
 
-@settings(deadline=None)
 @given(st.integers(-1000, 10**9), st.integers(10, 300), st.sampled_from([8000, 16_000, 44_100]))
 def test_span_ends_at_or_just_behind_the_newest_sample(end: int, columns: int, rate: int) -> None:
     span = span_before(end, rate=rate, columns=columns)
@@ -49,7 +48,6 @@ def test_what_lies_outside_is_not_shown() -> None:
     assert strips(turns, span) == {"a": "▌▐"}
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), max_size=5), st.integers(1, 40))
 def test_filled_share_is_about_the_spoken_share(lengths: list[tuple[int, int]], cell: int) -> None:
     turns, position = [], 0
@@ -74,7 +72,6 @@ def test_axis_names_round_times_at_their_place(columns: int, end: int, expected:
     assert axis(span_before(end, rate=RATE, columns=columns), RATE) == expected
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**8), st.integers(10, 300))
 def test_axis_fits(end: int, columns: int) -> None:
     line = axis(span_before(end, rate=RATE, columns=columns), RATE)

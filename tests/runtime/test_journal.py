@@ -71,7 +71,7 @@ def test_each_line_survives_the_death_of_the_process(tmp_path: Path) -> None:
     journal.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 200))
 def test_a_torn_end_is_cut_off(tmp_path: Path, cut: int) -> None:
     for path in tmp_path.iterdir():

@@ -228,5 +228,5 @@ class FaultyPipeline(RuleBasedStateMachine):
         assert self.written == list(range(self.length + 1))
 
 
-FaultyPipeline.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+FaultyPipeline.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
 TestFaultyPipeline = FaultyPipeline.TestCase

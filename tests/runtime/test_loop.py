@@ -18,6 +18,7 @@ from diart_mp.runtime import loop as loop_module
 from diart_mp.runtime.loop import ERROR
 from diart_mp.runtime.stage import Chunk
 from diart_mp.transport.ring import PREFIX, RingWriter
+from diart_mp.transport.waiting import LIVE
 
 from .rig import EPOCH, WAIT_S, Double, Rig, chunk, make_rig
 
@@ -89,6 +90,34 @@ def test_what_waits_becomes_a_batch_of_windows_of_one_length(rig_of: MakeRig) ->
     assert max(map(len, stage.batches)) > 1
     assert [batch for batch in stage.batches if 4 in batch] == [[4]]
     assert {got.seq: got.trace[-1][-1] for got in rig.got} == {s: len(b) for b in stage.batches for s in b}
+
+
+def test_live_chunks_wait_for_no_batch_of_recordings(rig_of: MakeRig) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def block(_: Chunk) -> None:
+        entered.set()
+        assert gate.wait(WAIT_S)
+
+    def live(seq: int) -> Message:
+        message = chunk(seq, stream="live")
+        return message.with_fields({LIVE: Plain(value=True)})
+
+    stage = Double(block=block)
+    rig = rig_of(stage)
+
+    def script() -> None:
+        rig.send(chunk(0, "block"))
+        rig.until(entered.is_set)
+        rig.send(*map(chunk, range(1, 5)), live(100), live(101))
+        rig.until(lambda: rig.upstream.statistics().sent == 7)
+        gate.set()
+        got = rig.take(7)
+        assert [message.seq for message in got] == [0, 100, 101, 1, 2, 3, 4]
+        assert got[1].plain(LIVE) is True  # the stages after this one see it, too
+
+    rig.run(script)
+    assert stage.batches == [[0], [100, 101], [1], [2], [3], [4]]
 
 
 def raise_value_error(_: Chunk) -> None:

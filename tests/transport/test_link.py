@@ -18,6 +18,7 @@ from diart_mp.bundles import decode_all
 from diart_mp.errors import StageError
 from diart_mp.messages import AudioRef, Message, Plain, encode, pack_control, unpack_control
 from diart_mp.transport.link import Receiver, Sender, make_socket
+from diart_mp.transport.waiting import LIVE
 
 from .proxy import Proxy
 
@@ -131,6 +132,26 @@ def test_the_replica_with_the_most_room_gets_the_chunk(link: Link) -> None:
     link.settle()
     assert len(link.seqs(small)) == 2
     assert sender.statistics().waiting == 2
+
+
+def test_live_chunks_go_first_and_find_room_beside_recordings(link: Link) -> None:
+    """Of the eight places two stay free for more of them."""
+    sender = link.sender()
+    receiver = link.receiver(capacity=8)
+    link.until(lambda: sender.statistics().replicas == 1)
+    link.settle()
+
+    def sent() -> list[tuple[str, int]]:
+        link.settle()
+        link.seqs(receiver)
+        return [(message.stream, message.seq) for message in link.got[receiver]]
+
+    live = [replace(chunk(seq, "live"), fields={LIVE: Plain(value=True)}) for seq in range(3)]
+    sender.send(chunk(0), live[0], *map(chunk, range(1, 9)))
+    assert sent() == [("live", 0), *(("s", seq) for seq in range(5))]
+    sender.send(*live[1:])
+    assert sent()[6:] == [("live", 1), ("live", 2)]
+    assert sender.statistics().waiting == 4
 
 
 @pytest.mark.parametrize("bundles", [True, False])

@@ -48,7 +48,7 @@ def ramp(first: int, count: int) -> np.ndarray:
     return np.arange(first, first + count, dtype=np.float32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_ring_is_the_end_of_a_list(data: st.DataObject) -> None:
     window = data.draw(st.integers(1, 30), "window")
@@ -173,7 +173,7 @@ def flip(path: Path, byte: int, bit: int) -> None:
         file.write(bytes([changed]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_flipped_bit_is_found_wherever_it_is(data: st.DataObject) -> None:
     """In any sample between multiples of 16, however the samples were written."""
