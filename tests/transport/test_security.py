@@ -79,6 +79,17 @@ class Rig:
             self.sender.socket.poll(10)
         return True
 
+    def told(self, guard: Curve, *receivers: Receiver) -> list[str]:
+        """The first notes that ``guard`` has for the user."""
+        found: list[str] = []
+
+        def heard() -> bool:
+            found.extend(guard.notes())
+            return bool(found)
+
+        assert self.until(heard, *receivers)
+        return found
+
     def gets_through(self, receiver: Receiver) -> bool:
         """Whether a chunk travels from A to ``receiver``."""
         got: list[Message] = []
@@ -112,9 +123,9 @@ def test_only_known_keys_get_anything_through(rig: Rig) -> None:
     assert rig.gets_through(receiver)
     assert rig.sender.statistics().replicas == 1
     assert stranger.receive() == plain.receive() == []
-    found: list[str] = []
-    assert rig.until(lambda: found.extend(unknown.notes()) or bool(found), stranger)
-    assert found == [f"A ({rig.endpoint}) does not let us in; there: diart-mp keys authorize C.public"]
+    assert rig.told(unknown, stranger) == [
+        f"A ({rig.endpoint}) does not let us in; there: diart-mp keys authorize C.public"
+    ]
     plain.close()
     plain_context.destroy(linger=0)
 
@@ -133,14 +144,7 @@ def test_a_listener_with_another_key_than_expected_is_not_spoken_to(rig: Rig) ->
     authorize(rig.folder / "B", other)
     guard = rig.guard_at("B")
     receiver = rig.receiver(guard, guard._context)
-    found: list[str] = []
-
-    def told() -> bool:
-        found.extend(guard.notes())
-        return bool(found)
-
-    assert rig.until(told, receiver)
-    assert found == [
+    assert rig.told(guard, receiver) == [
         f"no encrypted link to A ({rig.endpoint}); is it of this pipeline, and is authorized/A.public its key?"
     ]
     assert rig.sender.statistics().replicas == 0
