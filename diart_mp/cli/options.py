@@ -355,10 +355,13 @@ def hints(values: Mapping[str, Any]) -> list[str]:
 
 def with_workers(models: Any, audio_s: float) -> Any:
     """The models in as many processes as pay for so much recorded audio; elsewhere than on a CPU one of each is enough."""
+    from diart_mp.models.reference import Form, parse_reference
     from diart_mp.runtime.local import workers_for
 
-    workers = workers_for(audio_s, models.embedding) if models.device == "cpu" else models.workers
-    return replace(models, workers=workers)
+    if models.device != "cpu" or not models.embedding:
+        return models
+    costly = parse_reference(models.embedding).form not in (Form.BUILTIN, Form.CLASS)
+    return replace(models, workers=workers_for(audio_s, costly=costly))
 
 
 def stages(values: Mapping[str, Any], models: Any, owner: str = "capture") -> Any:

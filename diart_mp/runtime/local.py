@@ -18,7 +18,7 @@ from diart_mp.topology import CHAIN, GatewayConfig, Job, StageConfig, Topology
 
 _EMBEDDING_SHARE = {Precision.EXACT: 0.62, Precision.FAST: 0.3, Precision.REFERENCE: 0.55}  # of the work on a chunk
 _WORKER_S = 90.0  # of audio for each worker beyond two: less is done before it has loaded its model
-_COSTLY_WORKER_S = 15.0  # the same for other embeddings than the built-in one: some ten times the work on a chunk
+_COSTLY_WORKER_S = 15.0  # the same with the larger networks of checkpoints: up to ten times the work on a chunk
 _MOST_WORKERS = 9
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -161,11 +161,10 @@ def _replicas(models: Models) -> Mapping[str, int]:
     return {"segmentation": max(1, models.workers - embedding), "embedding": embedding}
 
 
-def workers_for(audio_s: float, embedding: str) -> int:
+def workers_for(audio_s: float, *, costly: bool = False) -> int:
     """How many workers are worth their start for so much recorded audio: one more than there are cores, so that none rests."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    worth_s = _WORKER_S if embedding == "builtin" else _COSTLY_WORKER_S
-    return min(cores + 1, _MOST_WORKERS, 2 + int(audio_s // worth_s))
+    return min(cores + 1, _MOST_WORKERS, 2 + int(audio_s // (_COSTLY_WORKER_S if costly else _WORKER_S)))
 
 
 def make_topology(

@@ -30,7 +30,7 @@ def test_workers_are_shared_by_what_a_chunk_costs(
 
 def test_short_recordings_are_not_worth_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
-    for embedding, worth in (("builtin", [2, 2, 2, 3, 3]), ("hub/heavy", [2, 3, 3, 3, 3])):
-        assert [workers_for(seconds, embedding) for seconds in (0.0, 30.0, 89.0, 91.0, 36000.0)] == worth
+    for costly, worth in ((False, [2, 2, 2, 3, 3]), (True, [2, 3, 3, 3, 3])):
+        assert [workers_for(seconds, costly=costly) for seconds in (0.0, 30.0, 89.0, 91.0, 36000.0)] == worth
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
-    assert [workers_for(seconds, "builtin") for seconds in (30.0, 200.0, 36000.0)] == [2, 4, local._MOST_WORKERS]
+    assert [workers_for(seconds) for seconds in (30.0, 200.0, 36000.0)] == [2, 4, local._MOST_WORKERS]
