@@ -19,22 +19,17 @@ import msgpack
 import numpy as np
 
 from diart_mp.errors import ProtocolError
+from diart_mp.headers import VERSION, buffer_of, decode_header, shown, unpack_header, unpack_map
 from diart_mp.messages import (
-    VERSION,
     AudioRef,
     FieldValue,
     Message,
     Plain,
-    buffer_of,
     decode,
-    decode_header,
     encode,
     fields_of,
     message_of,
     plain_spec,
-    shown,
-    unpack_header,
-    unpack_map,
     wire_array,
 )
 

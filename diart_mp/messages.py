@@ -10,7 +10,6 @@ what a ring is, this module does not know. Every process uses it.
 """
 
 import math
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self, TypeVar
@@ -19,40 +18,33 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from diart_mp.errors import ProtocolError, VersionError
-
-VERSION = 1
-DTYPES = ("<f4", "<f8", "<f2", "<i2", "<i4", "<i8", "|u1", "|b1")
-DATA_KINDS = ("chunk", "end", "result", "error")
-CONTROL_KINDS = (
-    "room",
-    "hello",
-    "ready",
-    "beat",
-    "event",
-    "events",
-    "fatal",
-    "start",
-    "restarted",
-    "set_aside",
-    "drain",
-    "stop",
-    "status",
+from diart_mp.errors import ProtocolError
+from diart_mp.headers import (
+    MAX_FRAMES,
+    MAX_HEADER_BYTES,
+    MAX_INT,
+    MAX_NAME,
+    VERSION,
+    buffer_of,
+    decode_header,
+    integer,
+    is_integer,
+    shown,
+    text,
+    unpack_header,
 )
 
-_MAX_HEADER_BYTES = 1 << 20
-_MAX_FRAMES = 64
+DTYPES = ("<f4", "<f8", "<f2", "<i2", "<i4", "<i8", "|u1", "|b1")
+DATA_KINDS = ("chunk", "end", "result", "error")
 _MAX_DIMENSIONS = 8
 _MAX_SIZE = 1 << 32  # of one dimension
 _MAX_FIELDS = 64
-_MAX_NAME = 64
 _MAX_ID = 256
 _MAX_TRACE = 256
-_MAX_INT = (1 << 62) - 1
 _MAX_RATE = 384_000
 _MAX_AUDIO = 300 * _MAX_RATE  # samples of one window
 _KNOWN_DTYPES = {name: np.dtype(name) for name in DTYPES}
-_TEXT, _LISTS, _INTEGERS = frozenset({str}), frozenset({list}), frozenset({int})
+_LISTS, _INTEGERS = frozenset({list}), frozenset({int})
 _NOTHING: Mapping[str, Any] = {}
 
 Array = NDArray[Any]
@@ -208,9 +200,9 @@ def check_fields(message: Message, fields: Mapping[str, FieldValue]) -> None:
             unpack_header(packed)
             size += len(packed)
         else:
-            size = _MAX_HEADER_BYTES  # something rare
-        size += 2 * _MAX_NAME
-    if 2 * size > _MAX_HEADER_BYTES or 2 * (len(fields) + len(message.fields)) > _MAX_FIELDS:  # near the limits
+            size = MAX_HEADER_BYTES  # something rare
+        size += 2 * MAX_NAME
+    if 2 * size > MAX_HEADER_BYTES or 2 * (len(fields) + len(message.fields)) > _MAX_FIELDS:  # near the limits
         decode(encode(message.with_fields(fields)))
 
 
@@ -243,10 +235,10 @@ def message_of(
         and 0 < len(stream) <= _MAX_ID
         and len(reply_to) <= _MAX_ID
         and type(seq) is type(start) is type(origin) is type(rate) is type(attempt) is int
-        and 0 <= seq <= _MAX_INT
-        and -_MAX_AUDIO <= start <= _MAX_INT
+        and 0 <= seq <= MAX_INT
+        and -_MAX_AUDIO <= start <= MAX_INT
         and -_MAX_AUDIO <= origin <= 0 < rate <= _MAX_RATE
-        and 0 <= attempt <= _MAX_INT
+        and 0 <= attempt <= MAX_INT
         and type(specs) is dict
         and len(specs) + len(given) <= _MAX_FIELDS
     ):
@@ -275,108 +267,28 @@ def fields_of(specs: Mapping[str, Any], buffers: Sequence[memoryview]) -> dict[s
 
 def _refuse(header: Mapping[str, Any]) -> NoReturn:
     """Raise ProtocolError for the first thing that is wrong with a header."""
-    kind = _text(header, "kind", _MAX_NAME)
+    kind = text(header, "kind", MAX_NAME)
     if kind not in DATA_KINDS:
         msg = f"unknown kind of message {shown(kind)}"
         raise ProtocolError(msg)
-    if not _text(header, "stream", _MAX_ID):
+    if not text(header, "stream", _MAX_ID):
         msg = f"{kind} without a stream id"
         raise ProtocolError(msg)
-    _integer(header, "seq", 0, _MAX_INT)
-    _integer(header, "start", -_MAX_AUDIO, _MAX_INT, default=0)
-    _integer(header, "origin", -_MAX_AUDIO, 0, default=0)
-    _integer(header, "rate", 1, _MAX_RATE, default=16_000)
-    _integer(header, "attempt", 0, _MAX_INT, default=0)
-    _text(header, "reply_to", _MAX_ID, default="")
+    integer(header, "seq", 0, MAX_INT)
+    integer(header, "start", -_MAX_AUDIO, MAX_INT, default=0)
+    integer(header, "origin", -_MAX_AUDIO, 0, default=0)
+    integer(header, "rate", 1, _MAX_RATE, default=16_000)
+    integer(header, "attempt", 0, MAX_INT, default=0)
+    text(header, "reply_to", _MAX_ID, default="")
     msg = f"fields of a {kind} must be a map of at most {_MAX_FIELDS}"
     raise ProtocolError(msg)
-
-
-def decode_header(frames: Sequence[Any]) -> dict[str, Any]:
-    """The msgpack map in frame 0, checked for size, version and key type only; raises ProtocolError."""
-    if not 1 <= len(frames) <= _MAX_FRAMES:
-        msg = f"a message of {len(frames)} frames; allowed are 1 to {_MAX_FRAMES}"
-        raise ProtocolError(msg)
-    return unpack_header(buffer_of(frames[0]))
-
-
-def unpack_header(data: bytes | memoryview) -> dict[str, Any]:
-    """The same for the bytes of a header."""
-    header = unpack_map(data)
-    version, host = header.get("v"), header.get("host")
-    if type(version) is int and version != VERSION and abs(version) <= _MAX_INT:
-        raise VersionError(version, VERSION, _readable(host) if type(host) is str else "")
-    if version != VERSION or type(version) is not int:
-        msg = f"a message of protocol version {shown(version)}; this side speaks version {VERSION}, so upgrade the older one"
-        raise ProtocolError(msg)
-    return header
-
-
-def unpack_map(data: bytes | memoryview) -> dict[str, Any]:
-    """The same for a part of a header, which has no version."""
-    if len(data) > _MAX_HEADER_BYTES:
-        msg = f"a header of {len(data)} bytes; the limit is {_MAX_HEADER_BYTES}"
-        raise ProtocolError(msg)
-    try:
-        header = msgpack.unpackb(data, strict_map_key=True, raw=False)
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
-        msg = f"a header that is not msgpack ({type(error).__name__})"
-        raise ProtocolError(msg) from error
-    if type(header) is not dict or not _TEXT.issuperset(map(type, header)):
-        msg = f"a header that is a {type(header).__name__}, not a map with text keys"
-        raise ProtocolError(msg)
-    return header
-
-
-def _readable(text: str) -> str:
-    """A name from outside as a part of a line for people."""
-    return "".join(each if each.isprintable() else "?" for each in text[:_MAX_NAME])
-
-
-def pack_control(kind: str, **values: Any) -> bytes:
-    """A control message (one frame): room, hello, and what supervisor and stages tell each other.
-
-    Text may hold a file name whose bytes are no UTF-8: those are written as escapes.
-    """
-    packed: bytes = msgpack.packb({"v": VERSION, "kind": kind, **values}, unicode_errors="backslashreplace")
-    return packed
-
-
-def unpack_control(frames: Sequence[Any], header: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The header of a control message; raises ProtocolError for an unknown kind."""
-    header = decode_header(frames) if header is None else header
-    if header.get("kind") not in CONTROL_KINDS:
-        msg = f"unknown kind of control message {shown(header.get('kind'))}"
-        raise ProtocolError(msg)
-    return header
-
-
-def integer(header: Mapping[str, Any], name: str, low: int = 0, high: int = _MAX_INT) -> int:
-    """Value ``name`` of a control message as an int in [low, high]; raises ProtocolError."""
-    return _integer(header, name, low, high)
-
-
-def _integer(header: Mapping[str, Any], name: str, low: int, high: int, default: int | None = None) -> int:
-    value = header.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        msg = f"'{name}' must be an integer from {low} to {high}, not {shown(value)}"
-        raise ProtocolError(msg)
-    return value
-
-
-def _text(header: Mapping[str, Any], name: str, limit: int, default: str | None = None) -> str:
-    value = header.get(name, default)
-    if not isinstance(value, str) or len(value) > limit:
-        msg = f"'{name}' must be text of at most {limit} characters, not {shown(value)}"
-        raise ProtocolError(msg)
-    return value
 
 
 def _sender(header: Mapping[str, Any]) -> tuple[str, int]:
     value = header.get("from", ["", 0])
     if type(value) is list and len(value) == 2:
         name, epoch = value
-        if type(name) is str and len(name) <= _MAX_NAME and _is_integer(epoch, _MAX_INT):
+        if type(name) is str and len(name) <= MAX_NAME and is_integer(epoch, MAX_INT):
             return name, epoch
     msg = f"'from' must be [stage, epoch], not {shown(value)}"
     raise ProtocolError(msg)
@@ -390,8 +302,8 @@ def _trace(value: Any) -> tuple[tuple[Any, ...], ...]:
 
 
 def _field_name(name: Any) -> str:
-    if type(name) is not str or not 0 < len(name) <= _MAX_NAME:
-        msg = f"a field name must be text of 1 to {_MAX_NAME} characters, not {shown(name)}"
+    if type(name) is not str or not 0 < len(name) <= MAX_NAME:
+        msg = f"a field name must be text of 1 to {MAX_NAME} characters, not {shown(name)}"
         raise ProtocolError(msg)
     return name
 
@@ -401,12 +313,12 @@ def _field(name: str, spec: Any, buffers: Sequence[memoryview]) -> FieldValue:
         shm = spec.get("shm")
         if type(shm) is list and len(shm) == 4 and type(shm[0]) is str:
             ring, generation, first, count = shm
-            positions = _is_integer(generation, _MAX_INT) and _is_integer(first, _MAX_INT)
-            if len(ring) <= _MAX_ID and positions and _is_integer(count, _MAX_AUDIO):
+            positions = is_integer(generation, MAX_INT) and is_integer(first, MAX_INT)
+            if len(ring) <= _MAX_ID and positions and is_integer(count, _MAX_AUDIO):
                 return AudioRef(ring, generation, first, count)
         elif "value" in spec:
             return Plain(spec["value"])
-        elif _is_integer(spec.get("frame"), _MAX_FRAMES):
+        elif is_integer(spec.get("frame"), MAX_FRAMES):
             return _array(name, spec, buffers)
     msg = f"field {shown(name)} is neither an array, a value nor a valid range of shared memory"
     raise ProtocolError(msg)
@@ -434,7 +346,7 @@ def _array(name: str, spec: Mapping[str, Any], buffers: Sequence[memoryview]) ->
     data, offset, count = buffers[index], spec.get("offset", 0), math.prod(shape)
     needed = count * kind.itemsize
     fits = (
-        needed == len(data) if "offset" not in spec else _is_integer(offset, len(data)) and offset + needed <= len(data)
+        needed == len(data) if "offset" not in spec else is_integer(offset, len(data)) and offset + needed <= len(data)
     )
     if not fits:
         where = f" from byte {shown(offset)} on" if "offset" in spec else ""
@@ -450,17 +362,3 @@ def _array(name: str, spec: Mapping[str, Any], buffers: Sequence[memoryview]) ->
         raise ProtocolError(msg) from error
     array.flags.writeable = False
     return array
-
-
-def _is_integer(value: Any, high: int) -> bool:
-    return type(value) is int and 0 <= value <= high
-
-
-def shown(value: Any) -> str:
-    """A value from outside for a message: one line, short, however large or deeply nested the value is."""
-    return reprlib.repr(value)[:60]
-
-
-def buffer_of(frame: Any) -> memoryview:
-    """The bytes of a frame (bytes or zmq.Frame), in place."""
-    return memoryview(getattr(frame, "buffer", frame)).cast("B")

@@ -15,18 +15,7 @@ from hypothesis.extra import numpy as st_numpy
 
 from diart_mp import messages
 from diart_mp.errors import ProtocolError
-from diart_mp.messages import (
-    AudioRef,
-    FieldValue,
-    Message,
-    Plain,
-    decode,
-    encode,
-    integer,
-    pack_control,
-    shown,
-    unpack_control,
-)
+from diart_mp.messages import AudioRef, FieldValue, Message, Plain, decode, encode
 
 WIRE = Path(__file__).parent / "data" / "wire"
 HEADER: dict[str, Any] = {  # what the protocol says, written by hand
@@ -300,24 +289,3 @@ def test_mutated_values(name: str, value: Any) -> None:
 @given(st.dictionaries(st.sampled_from(["shm", "value", "frame", "dtype", "shape", "x"]), values))
 def test_mutated_fields(spec: dict[str, Any]) -> None:
     decode_or_refuse([msgpack.packb({**HEADER, "fields": {"x": spec}}), *FRAMES[1:]])
-
-
-def test_control_messages() -> None:
-    packed = pack_control("event", text="caf\udce9", count=3)
-    header = unpack_control([packed])
-    assert header == {"v": 1, "kind": "event", "text": "caf\\udce9", "count": 3}
-    assert integer(header, "count") == 3
-    with pytest.raises(ProtocolError, match="'count' must be an integer from 0 to 2, not 3"):
-        integer(header, "count", high=2)
-    with pytest.raises(ProtocolError, match="'none' must be an integer"):
-        integer(header, "none")
-    kinds: list[Any] = ["chunk", "zzz", [], nested(1000), None]
-    for kind in kinds:
-        with pytest.raises(ProtocolError, match="unknown kind of control message"):
-            unpack_control([msgpack.packb({"v": 1, "kind": kind})])
-
-
-def test_values_are_shown_short() -> None:
-    assert shown("a\nb") == "'a\\nb'"
-    assert len(shown("x" * 10_000)) <= 60
-    assert len(shown({str(number): nested(500) for number in range(100)})) <= 60

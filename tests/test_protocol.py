@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from diart_mp.messages import pack_control
+from diart_mp.headers import pack_control
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

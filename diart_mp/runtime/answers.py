@@ -6,7 +6,7 @@ Apart from ``diart_mp.turns``, which commands import at start and which must not
 from typing import Any
 
 from diart_mp.errors import ProtocolError
-from diart_mp.messages import shown
+from diart_mp.headers import shown
 from diart_mp.turns import Revision, Turn
 
 _MAX_TURNS = 10_000  # in one result

@@ -8,7 +8,7 @@ from typing import Any
 import zmq
 
 from diart_mp.errors import ProtocolError
-from diart_mp.messages import pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
 from diart_mp.runtime.rundir import living_runs
 from diart_mp.transport.link import make_socket
 

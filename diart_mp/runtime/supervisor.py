@@ -20,7 +20,7 @@ from typing import Any, Self
 import zmq
 
 from diart_mp.errors import ProtocolError, StageError
-from diart_mp.messages import pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
 from diart_mp.runtime.activity import activity_file, read_activity
 from diart_mp.runtime.child import Child
 from diart_mp.runtime.remote import RemoteStages

@@ -26,7 +26,8 @@ import zmq
 
 from diart_mp.bundles import decode_all, encode_all
 from diart_mp.errors import ProtocolError, StageError, VersionError
-from diart_mp.messages import Message, decode_header, encode, integer, pack_control, shown, unpack_control
+from diart_mp.headers import decode_header, integer, pack_control, shown, unpack_control
+from diart_mp.messages import Message, encode
 from diart_mp.transport.security import OPEN, Open
 from diart_mp.transport.versions import Refusals
 from diart_mp.transport.waiting import Waiting

@@ -13,7 +13,7 @@ from typing import Any, Self
 from diart_mp.audio.resample import check_format
 from diart_mp.config import Settings, check_names
 from diart_mp.errors import AudioError, DiartMpError, UsageError
-from diart_mp.messages import shown
+from diart_mp.headers import shown
 
 SUBPROTOCOL = "diart-mp.v1"
 ENCODINGS = {"pcm_s16le": ("s16le", 2), "pcm_f32le": ("f32le", 4)}

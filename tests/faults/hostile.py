@@ -21,7 +21,8 @@ import zmq
 
 from diart_mp.bundles import encode_all
 from diart_mp.config import Settings
-from diart_mp.messages import CONTROL_KINDS, DATA_KINDS, AudioRef, FieldValue, Message, Plain, encode, pack_control
+from diart_mp.headers import CONTROL_KINDS, pack_control
+from diart_mp.messages import DATA_KINDS, AudioRef, FieldValue, Message, Plain, encode
 from diart_mp.runtime.local import LocalPipeline
 from diart_mp.transport.link import Receiver, identity_of, make_socket
 from tests.fakes import TONE_MODELS, conversation

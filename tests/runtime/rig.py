@@ -15,7 +15,8 @@ import zmq
 
 from diart_mp.bundles import decode_all
 from diart_mp.config import Settings
-from diart_mp.messages import FieldValue, Message, Plain, pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
+from diart_mp.messages import FieldValue, Message, Plain
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage

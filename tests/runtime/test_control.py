@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from diart_mp import __version__
-from diart_mp.messages import pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
 from diart_mp.runtime.control import Progress, StageControl
 from diart_mp.transport.link import make_socket
 

@@ -15,7 +15,8 @@ import pytest
 import zmq
 
 from diart_mp.audio.file import FileSource
-from diart_mp.messages import FieldValue, Message, Plain, encode, pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
+from diart_mp.messages import FieldValue, Message, Plain, encode
 from diart_mp.runtime import owner as owner_module
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.loop import ERROR

@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from diart_mp.config import Settings
-from diart_mp.messages import pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
 from diart_mp.topology import Job, SourceConfig, StageConfig, Topology
 from diart_mp.transport.link import make_socket
 

@@ -15,7 +15,7 @@ import zmq
 
 from diart_mp.config import Settings
 from diart_mp.errors import StageError
-from diart_mp.messages import pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
 from diart_mp.runtime import supervisor as supervisor_module
 from diart_mp.runtime.supervisor import StageFatalError, Supervisor
 from diart_mp.topology import Job, SourceConfig, StageConfig, Topology

@@ -16,7 +16,8 @@ import zmq
 
 from diart_mp.bundles import decode_all
 from diart_mp.errors import StageError
-from diart_mp.messages import AudioRef, Message, Plain, encode, pack_control, unpack_control
+from diart_mp.headers import pack_control, unpack_control
+from diart_mp.messages import AudioRef, Message, Plain, encode
 from diart_mp.transport.link import Receiver, Sender, make_socket
 from diart_mp.transport.waiting import LIVE
 
