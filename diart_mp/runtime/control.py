@@ -18,8 +18,8 @@ import zmq
 from diart_mp import __version__
 from diart_mp.errors import ProtocolError
 from diart_mp.headers import pack_control, unpack_control
-from diart_mp.transport.link import make_socket, readable
 from diart_mp.transport.security import OPEN, Open
+from diart_mp.transport.sockets import make_socket, readable
 from diart_mp.transport.versions import Refusals
 
 BEAT_S = 0.1

@@ -32,8 +32,9 @@ from diart_mp.runtime.inline import inline_of
 from diart_mp.runtime.order import RESTORE, Orders, state_for
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage, work_ahead
 from diart_mp.topology import Topology
-from diart_mp.transport.link import Receiver, Sender, identity_of, make_socket
+from diart_mp.transport.link import Receiver, Sender, identity_of
 from diart_mp.transport.ring import RingReader
+from diart_mp.transport.sockets import make_socket
 from diart_mp.transport.waiting import LIVE, Waiting, is_live
 
 CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again

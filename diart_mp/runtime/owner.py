@@ -26,8 +26,9 @@ from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.inline import inline_of
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.topology import Topology
-from diart_mp.transport.link import Sender, listen, make_socket, readable
+from diart_mp.transport.link import Sender
 from diart_mp.transport.ring import RingReader
+from diart_mp.transport.sockets import listen, make_socket, readable
 
 _POLL_MS = 100
 _PATIENCE_S = 10.0  # without any result before everything in flight is sent again; doubles each time it does not help

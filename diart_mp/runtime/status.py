@@ -10,7 +10,7 @@ import zmq
 from diart_mp.errors import ProtocolError
 from diart_mp.headers import pack_control, unpack_control
 from diart_mp.runtime.rundir import living_runs
-from diart_mp.transport.link import make_socket
+from diart_mp.transport.sockets import make_socket
 
 _PATIENCE_MS = 1000  # for a supervisor to answer
 

@@ -25,8 +25,9 @@ from diart_mp.runtime.activity import activity_file, read_activity
 from diart_mp.runtime.child import Child
 from diart_mp.runtime.remote import RemoteStages
 from diart_mp.topology import Topology
-from diart_mp.transport.link import identity_of, listen, make_socket
+from diart_mp.transport.link import identity_of
 from diart_mp.transport.security import guard_of
+from diart_mp.transport.sockets import listen, make_socket
 
 _POLL_MS = 50
 _STOP_S = 1.0  # that a stage has to end after SIGTERM

@@ -24,7 +24,8 @@ from diart_mp.config import Settings
 from diart_mp.headers import CONTROL_KINDS, pack_control
 from diart_mp.messages import DATA_KINDS, AudioRef, FieldValue, Message, Plain, encode
 from diart_mp.runtime.local import LocalPipeline
-from diart_mp.transport.link import Receiver, identity_of, make_socket
+from diart_mp.transport.link import Receiver, identity_of
+from diart_mp.transport.sockets import make_socket
 from tests.fakes import TONE_MODELS, conversation
 from tests.pipeline_runs import Run, run, set_brake
 

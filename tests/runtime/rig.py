@@ -22,7 +22,8 @@ from diart_mp.runtime.loop import StageLoop
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage
 from diart_mp.runtime.state import pack_state, unpack_state
 from diart_mp.topology import StageConfig, Topology
-from diart_mp.transport.link import Receiver, Sender, make_socket
+from diart_mp.transport.link import Receiver, Sender
+from diart_mp.transport.sockets import make_socket
 
 WAIT_S = 20.0  # for anything; nothing takes that long unless the test fails
 _WAIT_MS = round(1000 * WAIT_S)

@@ -15,7 +15,7 @@ import zmq
 from diart_mp import __version__
 from diart_mp.headers import pack_control, unpack_control
 from diart_mp.runtime.control import Progress, StageControl
-from diart_mp.transport.link import make_socket
+from diart_mp.transport.sockets import make_socket
 
 Context = zmq.Context[zmq.Socket[bytes]]
 IDENTITY = b"embedding/1/7"

@@ -23,7 +23,8 @@ from diart_mp.runtime.loop import ERROR
 from diart_mp.runtime.owner import Owner
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.topology import StageConfig, Topology
-from diart_mp.transport.link import Receiver, make_socket
+from diart_mp.transport.link import Receiver
+from diart_mp.transport.sockets import make_socket
 
 from .answering import WINDOWS, Pipeline, drive, files, open_stream, recording, seqs
 

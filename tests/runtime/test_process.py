@@ -16,7 +16,7 @@ import zmq
 from diart_mp.config import Settings
 from diart_mp.headers import pack_control, unpack_control
 from diart_mp.topology import Job, SourceConfig, StageConfig, Topology
-from diart_mp.transport.link import make_socket
+from diart_mp.transport.sockets import make_socket
 
 WAIT_S = 30
 

@@ -19,7 +19,7 @@ from diart_mp.headers import pack_control, unpack_control
 from diart_mp.runtime import supervisor as supervisor_module
 from diart_mp.runtime.supervisor import StageFatalError, Supervisor
 from diart_mp.topology import Job, SourceConfig, StageConfig, Topology
-from diart_mp.transport.link import make_socket
+from diart_mp.transport.sockets import make_socket
 
 from .answering import SAMPLES, recording, seqs
 

@@ -18,7 +18,8 @@ from diart_mp.bundles import decode_all
 from diart_mp.errors import StageError
 from diart_mp.headers import pack_control, unpack_control
 from diart_mp.messages import AudioRef, Message, Plain, encode
-from diart_mp.transport.link import Receiver, Sender, make_socket
+from diart_mp.transport.link import Receiver, Sender
+from diart_mp.transport.sockets import make_socket
 from diart_mp.transport.waiting import LIVE
 
 from .proxy import Proxy

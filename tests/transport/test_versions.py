@@ -12,7 +12,8 @@ import pytest
 import zmq
 
 from diart_mp.messages import Message
-from diart_mp.transport.link import Receiver, Sender, make_socket
+from diart_mp.transport.link import Receiver, Sender
+from diart_mp.transport.sockets import make_socket
 
 HERE = socket.gethostname()[:64]
 
