@@ -19,29 +19,24 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from diart_mp.bundles import encode_all
 from diart_mp.errors import DamagedAudioError, ProtocolError, StaleAudioError
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain, check_fields
 from diart_mp.runtime.activity import Activity, activity_file
-from diart_mp.runtime.chunks import BUNDLES, reason_of, takes_bundles, window_of
+from diart_mp.runtime.chunks import reason_of, window_of
 from diart_mp.runtime.control import StageControl
 from diart_mp.runtime.drain import Drain
 from diart_mp.runtime.faults import faults_of, strike
 from diart_mp.runtime.habits import Habits, check_shapes
 from diart_mp.runtime.inline import inline_of
 from diart_mp.runtime.order import RESTORE, Orders, state_for
+from diart_mp.runtime.replies import CHECKPOINT, ERROR, Replies
 from diart_mp.runtime.stage import Chunk, KeyedStage, Stage, work_ahead
 from diart_mp.topology import Topology
-from diart_mp.transport.link import Receiver, Sender, identity_of
+from diart_mp.transport.link import Receiver, Sender
 from diart_mp.transport.ring import RingReader
-from diart_mp.transport.sockets import make_socket
-from diart_mp.transport.waiting import LIVE, Waiting, is_live
+from diart_mp.transport.waiting import Waiting, is_live
 
 CHECKPOINT_EVERY = 4  # chunks: bounds what a restarted keyed stage has to do again
-CHECKPOINT = "checkpoint."  # prefix of the fields that carry checkpoints, one per keyed stage
-NAME = "name"  # plain field of chunks with which a stage may begin: what the stream is called in outputs
-_OF_NO_USE = ("settings", NAME, RESTORE, BUNDLES, LIVE)  # to the owner, which has said them
-ERROR = "error"  # plain field of a chunk that could not be processed: why
 _LINGER_MS = 2000  # that what a drained stage has passed on may take to leave the host
 _SOON_S = 0.002  # within which chunks that are done are passed on; what a multipart costs is paid once for all of them
 _MOST_TOGETHER = 32  # chunks
@@ -64,11 +59,10 @@ class StageLoop:
         context: zmq.Context[zmq.Socket[bytes]],
     ) -> None:
         config, after = topology.stage(stage.name), topology.after(stage.name)
-        self._stage, self._control, self._context = stage, control, context
+        self._stage, self._control = stage, control
         self._ordered = topology.is_ordered(stage.name)
         self._foreign_after = after is not None and not topology.watched(after)
         self._replaced = 0
-        self._sender_id = (stage.name, epoch)
         self._replica = replica
         self._rings = RingReader()
         self._batch = 1 if isinstance(stage, KeyedStage) else config.max_batch
@@ -95,8 +89,9 @@ class StageLoop:
                 guard=control.guard,
             )
         self._refusals = [each.refusals for each in (self._sender, self._receiver) if each is not None]
-        self._owners = {topology.results}
-        self._replies: dict[str, zmq.Socket[bytes]] = {}
+        self._replies = Replies(
+            context, {topology.results}, stage=stage.name, replica=replica, epoch=epoch, guard=control.guard
+        )
         self._queue = Waiting[tuple[Message, int]](lambda item: item[0])  # with the time of arrival, monotonic ns
         self._attempts: OrderedDict[str, int] = OrderedDict()
         self._orders = Orders()
@@ -146,8 +141,7 @@ class StageLoop:
         self._receiver.close()
         if self._sender is not None:
             self._sender.close()
-        for socket in self._replies.values():
-            socket.close()
+        self._replies.close()
         self._activity.close()
         if self._habits is not None:
             self._habits.close()
@@ -157,7 +151,7 @@ class StageLoop:
         self._receiver.leaving = self._drain.asked
         waiting = self._sender is not None and self._sender.statistics().waiting > 0
         if self._drain.over(busy=busy or waiting):
-            for socket in (*self._replies.values(), *([self._sender.socket] if self._sender is not None else [])):
+            for socket in (*self._replies.sockets, *([self._sender.socket] if self._sender is not None else [])):
                 socket.linger = _LINGER_MS
             self._stopping = True
 
@@ -235,7 +229,7 @@ class StageLoop:
             if time.monotonic() > due:
                 break
         if self._sender is None:
-            self._reply(passed)
+            self._count("unknown_owner", self._replies.send(passed))
         elif passed:
             self._sender.send(*passed)
         return bool(passed or self._queue)
@@ -284,9 +278,10 @@ class StageLoop:
             return False
         return not alone and window_of(message) == window_of(first)
 
-    def _count(self, what: str) -> None:
+    def _count(self, what: str, more: int = 1) -> None:
         counters = self._control.progress.counters
-        counters[what] = counters.get(what, 0) + 1
+        if more:
+            counters[what] = counters.get(what, 0) + more
 
     def _free(self, count: int) -> None:
         if not self._ordered:
@@ -380,38 +375,3 @@ class StageLoop:
             self._count("errors")
             self._control.send("event", event="note", stream=message.stream, text=f"{stage.name}: {reason_of(error)}")
         return fields
-
-    def _reply(self, messages: Sequence[Message]) -> None:
-        """Send results to the chunks' owners, those of one owner together if it takes bundles."""
-        waiting: dict[str, list[Message]] = {}
-        for message in messages:
-            if message.reply_to not in self._owners:
-                self._count("unknown_owner")
-                continue
-            results = waiting.setdefault(message.reply_to, [])
-            results.append(self._result(message))
-            if not takes_bundles(message):
-                self._answer(message.reply_to, waiting.pop(message.reply_to))
-        for owner, results in waiting.items():
-            self._answer(owner, results)
-
-    def _result(self, message: Message) -> Message:
-        """What the owner gets: plain fields and checkpoints; arrays stay here."""
-        kept = {
-            name: value
-            for name, value in message.fields.items()
-            if name.startswith(CHECKPOINT) or (isinstance(value, Plain) and name not in _OF_NO_USE)
-        }
-        kind = message.kind if message.kind == "end" else "error" if ERROR in message.fields else "result"
-        return message.changed(kept, kind=kind)
-
-    def _answer(self, owner: str, results: Sequence[Message]) -> None:
-        socket = self._replies.get(owner)
-        if socket is None:
-            socket = self._replies[owner] = make_socket(self._context, zmq.DEALER)
-            socket.identity = identity_of(self._stage.name, self._replica, self._sender_id[1])
-            self._control.guard.connecting(socket, owner)
-            socket.connect(owner)
-        self._control.guard.mend(socket)
-        for _, frames in encode_all(results, self._sender_id):
-            socket.send_multipart(frames, copy=False)

@@ -24,9 +24,10 @@ from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.intake import Intake, Report, remove_ring
 from diart_mp.runtime.journal import Journal, Position
 from diart_mp.runtime.ledger import Checkpoint, Ledger, Sent
-from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR, NAME
+from diart_mp.runtime.loop import CHECKPOINT_EVERY
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.pace import Pace
+from diart_mp.runtime.replies import CHECKPOINT, ERROR, NAME
 from diart_mp.transport.ring import PREFIX
 from diart_mp.transport.waiting import LIVE
 from diart_mp.turns import Revision, Turn, Update

@@ -18,8 +18,9 @@ from diart_mp.audio.source import Source
 from diart_mp.config import Settings
 from diart_mp.messages import AudioRef, FieldValue, Message, Plain, decode, encode
 from diart_mp.outputs.writer import OutputSet
-from diart_mp.runtime.loop import CHECKPOINT, CHECKPOINT_EVERY, ERROR
+from diart_mp.runtime.loop import CHECKPOINT_EVERY
 from diart_mp.runtime.order import RESTORE, StreamOrder
+from diart_mp.runtime.replies import CHECKPOINT, ERROR
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.transport.ring import RingReader
 from diart_mp.turns import Update

@@ -16,8 +16,8 @@ from diart_mp.messages import FieldValue, Message, Plain
 from diart_mp.runtime import loop as loop_module
 from diart_mp.runtime import order as order_module
 from diart_mp.runtime.chunks import BUNDLES
-from diart_mp.runtime.loop import CHECKPOINT, ERROR
 from diart_mp.runtime.order import RESTORE
+from diart_mp.runtime.replies import CHECKPOINT, ERROR
 from diart_mp.runtime.stage import Chunk
 
 from .rig import Rig, Sum, chunk, make_rig

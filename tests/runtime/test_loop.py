@@ -15,7 +15,7 @@ import pytest
 from diart_mp.errors import ModelError
 from diart_mp.messages import AudioRef, Message, Plain
 from diart_mp.runtime import loop as loop_module
-from diart_mp.runtime.loop import ERROR
+from diart_mp.runtime.replies import ERROR
 from diart_mp.runtime.stage import Chunk
 from diart_mp.transport.ring import PREFIX, RingWriter
 from diart_mp.transport.waiting import LIVE

@@ -19,8 +19,8 @@ from diart_mp.headers import pack_control, unpack_control
 from diart_mp.messages import FieldValue, Message, Plain, encode
 from diart_mp.runtime import owner as owner_module
 from diart_mp.runtime.control import StageControl
-from diart_mp.runtime.loop import ERROR
 from diart_mp.runtime.owner import Owner
+from diart_mp.runtime.replies import ERROR
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.topology import StageConfig, Topology
 from diart_mp.transport.link import Receiver

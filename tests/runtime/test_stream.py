@@ -17,8 +17,8 @@ from diart_mp.outputs.writer import OutputSet
 from diart_mp.runtime import intake as intake_module
 from diart_mp.runtime.chunks import BUNDLES
 from diart_mp.runtime.journal import Journal
-from diart_mp.runtime.loop import CHECKPOINT, ERROR
 from diart_mp.runtime.order import RESTORE
+from diart_mp.runtime.replies import CHECKPOINT, ERROR
 from diart_mp.runtime.stream import OwnedStream
 from diart_mp.transport.ring import PREFIX, ring_directory
 
