@@ -17,7 +17,7 @@ run: $(STAMP)  ## diarize the recording that pyannote.audio ships, and score it
 
 test: $(STAMP)  ## all tests
 	$(BIN)/diart-mp models pull
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder  # two cores: many tests wait for a clock
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder  # two cores: many tests wait for a clock
 
 check: $(STAMP)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -34,10 +34,8 @@ NULL = Models(segmentation="diart_mp.models.null:NullSegmentation", embedding="d
 _QUARTERS_APART = 0.5  # of the stream lies between the quarters that are compared
 _LOOKS = 120  # over the whole stream
 _BESIDE = 0.1  # of the stream runs beside a young one
-_WALL, _CPU = (
-    "ms per chunk",
-    "CPU ms per chunk",
-)  # over time shown, not judged; of two pipelines the cores' time, which they share as it comes
+# Over time both are shown and not judged; of two pipelines side by side the second is: cores they share as it comes.
+_WALL, _CPU = "ms per chunk", "CPU ms per chunk"
 _AT = "at"  # monotonic s, of all processes
 _FEWEST = 3  # looks in a quarter of the stream
 _ALLOWED = 0.01  # growth of anything per day, or over the whole of a shorter stream
