@@ -33,9 +33,8 @@ GOOD = 4  # clients
 PHASE_S = 20.0
 LONGER_S = {"connect": 60.0}
 KINDS = ("crawl", "noise", "connect", "huge", "deaf", "hasty")
-_MOST_TIMES = {
-    "hasty": 2.0
-}  # slower than in quiet; 1.3 beside others. Whoever computes keeps a core until its chunk is done
+# How many times slower than in quiet, 1.3 beside others: whoever computes keeps a core until its chunk is done.
+_MOST_TIMES = {"hasty": 2.0}
 CONNECTS = 10_000
 _LEAD_IN_S = 8.0
 _MOST_S = 900.0  # that it may take in all

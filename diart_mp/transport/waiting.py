@@ -1,6 +1,7 @@
 """A queue in which chunks of live streams go before those of recordings, which nobody waits for while they are spoken.
 
-Where there are always live ones, a recording still gets one turn in eleven, so that it comes to its end. Within each of the two, what came first goes first; so chunks of one stream keep their order, as long as all of them say the same.
+Where there are always live ones, a recording still gets one turn in eleven, so that it comes to its end. Within each of
+the two, what came first goes first; so chunks of one stream keep their order, as long as all of them say the same.
 Knows nothing of links or stages: both use it. Runs in every stage.
 """
 
@@ -13,7 +14,6 @@ from diart_mp.messages import Message, Plain
 
 LIVE = "live"  # plain field: the message belongs to a stream at the pace of the clock
 _RECENT_S = 2.0  # after the last live chunk in which another one is expected: several steps
-
 _MOST_LIVE = 10  # in a row, while a recording waits
 
 T = TypeVar("T")

@@ -159,11 +159,11 @@ def postgresql(short_path: Path) -> Iterator[str]:
 
 
 def test_four_tuners_on_postgresql_one_of_them_killed(postgresql: str, corpus: Path, cache: Path) -> None:
-    check_a_study(postgresql, corpus, cache, tuners=4, count=22)
+    check_a_study(postgresql, corpus, cache, tuners=4, count=34)
 
 
 def test_two_tuners_on_sqlite_one_of_them_killed(tmp_path: Path, corpus: Path, cache: Path) -> None:
-    check_a_study(f"sqlite:///{tmp_path / 'study.db'}", corpus, cache, tuners=2, count=22)
+    check_a_study(f"sqlite:///{tmp_path / 'study.db'}", corpus, cache, tuners=2, count=34)
 
 
 def test_a_storage_that_is_lost_is_one_line(tmp_path: Path, corpus: Path, cache: Path) -> None:

@@ -305,10 +305,12 @@ def test_what_is_dropped_gives_its_place_back(rig_of: MakeRig) -> None:
 
     def drop_some(rig: Rig, number: int) -> None:
         attempt = 2 * number
+        rig.until(
+            lambda: [each.room for each in rig.upstream._replicas.values()] == [8]
+        )  # a single place is not told at once
         rig.send(chunk(number, "block", attempt=attempt))
         rig.until(lambda: entered == list(range(number + 1)))
-        # One place fewer than there are: room that grew by a single one is not told at once.
-        rig.send(*(chunk(seq, attempt=attempt) for seq in range(10, 15)), chunk(20 + number, attempt=attempt + 1))
+        rig.send(*(chunk(seq, attempt=attempt) for seq in range(10, 16)), chunk(20 + number, attempt=attempt + 1))
         rig.until(lambda: rig.upstream.statistics().waiting == 0)
         gates[number].set()
         rig.until(lambda: any(message.seq == 20 + number for message in rig.got))

@@ -145,7 +145,6 @@ def test_live_chunks_go_first_and_find_room_beside_recordings(link: Link) -> Non
 
     def sent() -> list[tuple[str, int]]:
         link.settle()
-        link.seqs(receiver)
         return [(message.stream, message.seq) for message in link.got[receiver]]
 
     live = [replace(chunk(seq, "live"), fields={LIVE: Plain(value=True)}) for seq in range(3)]
