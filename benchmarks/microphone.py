@@ -127,7 +127,7 @@ def main() -> None:
         live = load_rttm(folder / "live" / "microphone.rttm").get("microphone", [])
         stream = heard(folder / "windows")
         begin = lag(stream, original)
-        seconds, start = len(stream) / RATE, begin / RATE
+        start = begin / RATE
         early, exact = [*options, "--start", "early"], [*options, "--start", "exact"]
         same = turns_of_file(stream, folder, "heard", early)
         placed = turns_of_file(begun_with(stream, original, begin), folder, "recording", early)
@@ -139,7 +139,7 @@ def main() -> None:
             ("live turns beside those of the recording, its own windows", moved, live),
             ("the recording with both windows, no microphone", moved, placed),
         ):
-            error = diarization_error(file, found, duration=seconds)
+            error = diarization_error(file, found, uem=[(start, start + len(original) / RATE)])
             sys.stdout.write(f"{name}: DER {100 * abs(error.rate):.2f} %\n")
     first = next(each for each in objects if each["turns"])
     speech = min(turn["start"] for turn in first["turns"])

@@ -109,9 +109,7 @@ class Capture:
                 epoch=self._epoch,
                 max_in_flight=topology.max_in_flight,
                 reply_to=topology.results,
-                open_outputs=lambda resume: _open_outputs(
-                    job, source, resume=resume, revisable=_may_revise(topology, job)
-                ),
+                open_outputs=lambda resume: _open_outputs(topology, job, source, resume=resume),
                 report=self._owner.report,
             )
             for line in stream.shown(shown.get(source.name, -1)):
@@ -122,11 +120,13 @@ class Capture:
 
 
 def _may_revise(topology: Topology, job: Job) -> bool:
-    """Diart's own clustering never takes back what it said; stages of somebody else may."""
+    """Diart's own clustering takes back nothing but what it said early; stages of somebody else may."""
     return job.settings.clustering != "exact" or any(stage.implementation for stage in topology.stages)
 
 
-def _open_outputs(job: Job, source: Source, *, resume: bool, revisable: bool) -> OutputSet:
+def _open_outputs(topology: Topology, job: Job, source: Source, *, resume: bool) -> OutputSet:
+    revisable = _may_revise(topology, job)
+    early = job.settings.start == "early" and not revisable
     return OutputSet(
         Path(job.output),
         source.name,
@@ -136,4 +136,5 @@ def _open_outputs(job: Job, source: Source, *, resume: bool, revisable: bool) ->
         force=job.force,
         resume=resume,
         revisable=revisable,
+        early=2 * job.settings.duration if early else 0,
     )

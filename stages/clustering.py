@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diart_mp.blocks.diarization import OnlineDiarization
-from diart_mp.blocks.hindsight import Turns
+from diart_mp.blocks.hindsight import Revision, Turns
 from diart_mp.errors import ProtocolError
 from diart_mp.messages import FieldValue, Plain
 from diart_mp.runtime.stage import Chunk, KeyedStage
@@ -16,9 +16,9 @@ from diart_mp.topology import StageConfig
 class Clustering(KeyedStage):
     """Adds ``turns``: {region: [start, end], turns: [[start, end, speaker], ...]} in samples of the stream's clock.
 
-    And ``labels`` (local speakers,): which speakerN each local speaker of the window is, -1 for nobody. With the adaptive
-    clustering also, every few seconds and at the end, ``revision``: {start, end, turns, renamed: [[before, now], ...]}, what
-    is known better by now (``diart_mp.turns.Revision``).
+    And ``labels`` (local speakers,): which speakerN each local speaker of the window is, -1 for nobody. Once a stream that
+    starts early has a complete window, and with the adaptive clustering every few seconds and at the end, also ``revision``:
+    {start, end, turns, renamed: [[before, now], ...]}, what is known better by now (``diart_mp.turns.Revision``).
     """
 
     name = "clustering"
@@ -36,7 +36,7 @@ class Clustering(KeyedStage):
 
     def finish(self, end: Chunk) -> Mapping[str, FieldValue]:
         """The last revision."""
-        return self._revision(self._diarization(end), end, last=True)
+        return _revised(self._diarization(end).revision(last=True), end)
 
     def checkpoint(self, stream: str) -> bytes:
         """Centroids of the speakers, and the windows that coming regions need."""
@@ -66,21 +66,14 @@ class Clustering(KeyedStage):
         start, end, turns = _on_the_stream(region.start, region.end, region.turns, chunk.origin)
         said = Plain({"region": [start, end], "turns": turns})
         labels = np.array(region.labels, np.int32)
-        return {"turns": said, "labels": labels, **self._revision(diarization, chunk)}
+        revision = diarization.revision() or region.revision
+        return {"turns": said, "labels": labels, **_revised(revision, chunk)}
 
     def _diarization(self, chunk: Chunk) -> OnlineDiarization:
         found = self._streams.get(chunk.stream)
         if found is None:
             found = self._streams[chunk.stream] = self._begin(chunk.stream, OnlineDiarization(chunk.settings))
         return found
-
-    def _revision(self, diarization: OnlineDiarization, chunk: Chunk, *, last: bool = False) -> dict[str, FieldValue]:
-        revision = diarization.revision(last=last)
-        if revision is None:
-            return {}
-        start, end, turns = _on_the_stream(revision.start, revision.end, revision.turns, chunk.origin)
-        renamed = [[_name(before), _name(now)] for before, now in revision.renamed.items()]
-        return {"revision": Plain({"start": start, "end": end, "turns": turns, "renamed": renamed})}
 
     def _begin(self, stream: str, diarization: OnlineDiarization) -> OnlineDiarization:
         checkpoint = self._restored.get(stream)
@@ -92,6 +85,14 @@ class Clustering(KeyedStage):
                 raise ProtocolError(str(error)) from error
         self._restored.pop(stream, None)
         return diarization
+
+
+def _revised(revision: Revision | None, chunk: Chunk) -> dict[str, FieldValue]:
+    if revision is None:
+        return {}
+    start, end, turns = _on_the_stream(revision.start, revision.end, revision.turns, chunk.origin)
+    renamed = [[_name(before), _name(now)] for before, now in revision.renamed.items()]
+    return {"revision": Plain({"start": start, "end": end, "turns": turns, "renamed": renamed})}
 
 
 def _on_the_stream(start: int, end: int, turns: Turns, origin: int) -> tuple[int, int, list[object]]:

@@ -27,12 +27,14 @@ class Region:
     """Who spoke in [start, end): turns (start, end, global speaker), sorted; everything in samples of the window clock.
 
     A turn may end half a frame after the region. ``labels`` are the global speakers of the window's local ones, -1 for nobody.
+    ``revision``: with an early start, what the first complete window makes of all that was said before it (``blocks.warmup``).
     """
 
     start: int
     end: int
     turns: tuple[tuple[int, int, int], ...]
     labels: tuple[int, ...] = field(default=(), compare=False)
+    revision: Revision | None = None
 
 
 class OnlineDiarization:
@@ -49,6 +51,9 @@ class OnlineDiarization:
         adaptive = settings.clustering == "adaptive"
         self.clustering = AdaptiveClustering(settings) if adaptive else IncrementalClustering(thresholds)
         self._warm_up = _warm_up(settings) if settings.start == "early" else None
+        self._clock = (
+            0 if self._warm_up is None else None
+        )  # of the aggregation: where it begins; None before it is final
         self._aggregation = DelayedAggregation(settings)
         self._hindsight = Hindsight(settings) if settings.clustering == "adaptive" else None
 
@@ -75,17 +80,23 @@ class OnlineDiarization:
                 learned from the window then.
 
         """
+        said = self._said
         labels, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
-        rate = self._settings.rate
-        turns = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
-        in_samples = tuple((round(begin * rate), round(end * rate), speaker) for begin, end, speaker in turns)
-        return Region(aggregated.start, aggregated.end, in_samples, tuple(labels.tolist()))
+        rate, clock = self._settings.rate, self._clock or 0
+        found = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
+        turns = tuple((clock + round(begin * rate), clock + round(end * rate), who) for begin, end, who in found)
+        begin, end = clock + aggregated.start, clock + aggregated.end
+        shown = tuple(labels.tolist())
+        if begin >= said:
+            return Region(begin, end, turns, shown)
+        after = tuple((max(first, said), last, who) for first, last, who in turns if last > said)
+        return Region(said, end, after, shown, Revision(begin, end, turns, {}))
 
     def revision(self, *, last: bool = False) -> Revision | None:
         """What is known better by now of all regions so far, if it is time for that or these were the ``last``."""
         if self._hindsight is None or not (last or self._hindsight.due):
             return None
-        found = self._hindsight.revise(self._aggregation.end)
+        found = self._hindsight.revise(self._said)
         if found is None or self._warm_up is None:
             return found
         turns = tuple((start, end, self._shown_one(speaker)) for start, end, speaker in found.turns)
@@ -101,17 +112,42 @@ class OnlineDiarization:
         prepend: bool = False,
         silent: bool = False,
     ) -> tuple[NDArray[np.intp], AggregatedRegion]:
-        """The same up to the binarization: the labels of the local speakers and the aggregated scores of the region."""
-        self._aggregation.check(start, segmentation, prepend=prepend)
+        """The same up to the binarization: the labels of the local speakers and the aggregated scores of the region.
+
+        With an early start the scores, and the region from the first complete window on, are on a clock that begins with that window.
+        """
+        self._aggregation.check(start - (self._clock or 0), segmentation, prepend=prepend)
         known = self._known()
         own, labels = self._label(start, segmentation, embeddings, silent=silent)
+        prepend |= self._begins_anew(start)
         if self._hindsight is not None:
             self._hindsight.add(start, np.zeros_like(segmentation) if silent else segmentation, embeddings, own)
             if self._hindsight.has_thought and (self._warm_up is None or self._warm_up.is_over(start)):
                 own = self._learn(self._hindsight, start, own, known)
                 self._hindsight.tell(own)
                 labels = self._shown(own).astype(np.intp)
-        return labels, self._aggregation(start, segmentation, labels, prepend=prepend)
+        return labels, self._aggregation(start - (self._clock or 0), segmentation, labels, prepend=prepend)
+
+    @property
+    def _said(self) -> int:
+        """Up to which sample turns were said."""
+        return self._aggregation.end + (self._clock or 0)
+
+    def _begins_anew(self, start: int) -> bool:
+        """Forget the incomplete windows of an early start once the first complete one is there, at ``start``.
+
+        All goes on as with an exact start then, to the bit. Not where windows were left out and this one does not reach back
+        to what was said last.
+        """
+        if self._clock is not None or self._warm_up is None or not self._warm_up.is_over(start):
+            return False
+        if self._said < start:
+            self._clock = 0
+            return False
+        self._clock, self._aggregation = start, DelayedAggregation(self._settings)
+        if self._hindsight is not None:
+            self._hindsight = Hindsight(self._settings)
+        return True
 
     def _learn(
         self, hindsight: Hindsight, start: int, own: NDArray[np.intp], known: NDArray[np.int64]
@@ -125,7 +161,8 @@ class OnlineDiarization:
             return own
         self.clustering.learn(found[0])
         better = found[1].pop(start)
-        self._aggregation.relabel({first: self._shown(labels) for first, labels in found[1].items()})
+        clock = self._clock or 0
+        self._aggregation.relabel({first - clock: self._shown(labels) for first, labels in found[1].items()})
         mixed = np.where(np.isin(own, known) & (better != UNMAPPED), better, own).astype(np.intp)
         told = mixed[mixed != UNMAPPED]
         return mixed if len(np.unique(told)) == len(told) else own
@@ -161,11 +198,13 @@ class OnlineDiarization:
         """All that is remembered, as one flat map of arrays, integers and booleans (see the parts)."""
         warm_up = self._warm_up.state() if self._warm_up is not None else {}
         hindsight = self._hindsight.state() if self._hindsight is not None else {}
-        return {**self.clustering.state(), **self._aggregation.state(), **warm_up, **hindsight}
+        clock = -1 if self._clock is None else self._clock
+        return {"clock": clock, **self.clustering.state(), **self._aggregation.state(), **warm_up, **hindsight}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state()`` gave, bit for bit; raises ValueError if it is not such a state."""
         try:
+            self._clock = None if state["clock"] == -1 else int(state["clock"])
             self.clustering.restore(state)
             self._aggregation.restore(state)
             if self._warm_up is not None:

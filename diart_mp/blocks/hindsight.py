@@ -120,7 +120,7 @@ class Hindsight:
         self._since = 0
         past, old, names, rows, heard, labels = self._cluster_all(fresh)
         renamed = {a: b for a, b in zip(past.names.tolist(), names[old].tolist(), strict=True) if a != b}
-        self._relabel(renamed, [np.append(names, UNMAPPED)[each] for each in labels])
+        self._relabel(renamed, [_named(*each, names) for each in zip(fresh, labels, strict=True)])
         turns = turns_of(self._windows, fresh[0].start, end, self._settings)
         leaving = max(0, len(fresh) - self._horizon)
         self._past = self._settle(past, old, names, rows, heard, labels, leaving)
@@ -141,8 +141,7 @@ class Hindsight:
         order = np.argsort(names, kind="stable")
         order = order[voices.weights[order] > 0]
         found = Speakers(names[order], voices.only(order))
-        known = np.append(names, UNMAPPED)
-        return found, {window.start: known[own] for window, own in zip(fresh, labels, strict=True)}
+        return found, {window.start: _named(window, own, names) for window, own in zip(fresh, labels, strict=True)}
 
     def _cluster_all(self, fresh: list[KeptWindow]) -> "_Opinion":
         """Who the local speakers of ``fresh`` and the settled speakers are, by all that is known."""
@@ -270,6 +269,12 @@ def _heard(windows: list[KeptWindow]) -> tuple[list[tuple[int, int]], Voices]:
     shape = (len(rows), windows[0].embeddings.shape[1])
     seconds = np.array([windows[index].seconds[local] for index, local in rows], np.float64)
     return rows, Voices.single(np.array(embeddings, np.float64).reshape(shape), seconds, MOST_S)
+
+
+def _named(window: KeptWindow, rows: NDArray[np.int64], names: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Names of the local speakers that are the speakers ``rows``; who is nobody keeps what he was called, if no speaker is called so."""
+    found: NDArray[np.int64] = np.append(names, UNMAPPED)[rows]
+    return np.where((rows == UNMAPPED) & window.talking & ~np.isin(window.said, names), window.said, found)
 
 
 def _assign(window: KeptWindow, sums: NDArray[np.float64]) -> NDArray[np.int64]:

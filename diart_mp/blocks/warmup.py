@@ -3,8 +3,8 @@
 The first windows of a stream that starts early are mostly silence padded at the left: too little to found centroids on that
 are never forgotten. But all that has been heard so far lies within each of them, so their local speakers are told apart by
 the segmentation alone: whoever talks where somebody talked in the window before is the same. The first complete window starts the
-clustering, exactly as if nothing had been said before, and its speakers keep the names that they have by then. Not in
-diart. One object per stream in the clustering stage.
+clustering and the aggregation, exactly as if nothing had been said before, and its speakers keep the names that they have by
+then; what was said before is revised (``blocks.diarization``). Not in diart. One object per stream in the clustering stage.
 """
 
 from collections.abc import Mapping

@@ -31,8 +31,8 @@ class Output(ABC):
     the first one on; they are equal to those that it gave before. So what was put anywhere must be put there again to the same place
     (a file from its beginning, a row under stream and ``seq``) or be seen to be there.
 
-    Revisions: an update may have a ``revision`` (``--clustering adaptive``), which corrects what was said before; the last update may
-    have nothing else. ``outputs.revising.RevisedTurns`` folds them in, ``outputs.stitching.Stitcher`` joins turns that regions cut.
+    Revisions: an update may have a ``revision`` (``--start early``, ``--clustering adaptive``), which corrects what was said before; the
+    last update may have nothing else. ``outputs.revising.RevisedTurns`` folds them in, ``outputs.stitching.Stitcher`` joins turns that regions cut.
 
     Errors: raise OutputError with one line; it ends the stream and is shown. An OSError, and anything else, is made one.
 

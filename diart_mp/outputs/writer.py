@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from diart_mp.errors import DiartMpError, OutputError
+from diart_mp.outputs.early import EarlyTurns
 from diart_mp.outputs.formats import FORMATS, Format, Kind, kind_class, known_formats, make_format
 from diart_mp.outputs.lines import LineFile, refused, unwritable
 from diart_mp.outputs.names import safe_file_name
@@ -43,12 +44,14 @@ class OutputSet:
         force: bool = False,
         resume: bool = False,
         revisable: bool = True,
+        early: int = 0,
     ) -> None:
         """Open the files of the stream ``name``; the folder is made if it is missing.
 
         ``rate``: samples per second. ``recorded``: write nothing that differs from run to run. ``force``: replace
         existing files. ``resume``: the same, for an owner that folds its journal again from the start; what the files have
-        of that stays untouched. ``revisable``: updates may take back what was said, so all turns stay in memory until the end. Raises OutputError (no file was made or
+        of that stays untouched. ``revisable``: updates may take back what was said, so all turns stay in memory until the end.
+        ``early``: patience of ``outputs.early``. Raises OutputError (no file was made or
         changed then, unless the disk is full); for an unknown format UsageError.
         """
         self.paths = output_paths(directory, name, formats)
@@ -57,6 +60,7 @@ class OutputSet:
         self._make = partial(_make, stream=name, rate=rate, recorded=recorded)
         self._writers = [self._make(kind) for kind in self._kinds]
         self._stitcher = Stitcher(rate)
+        self._early = EarlyTurns(rate, early)
         self._known = RevisedTurns(rate) if revisable and self._writers else None
         self._failure: OutputError | None = None
         self._own: list[GuardedOutput] = []
@@ -85,7 +89,8 @@ class OutputSet:
         """Add the next update (by ``seq``) to all files."""
         if self._failure is not None:
             raise self._failure
-        turns = self._stitcher.push(update)
+        settled = self._early.push(update)
+        turns = [] if settled is None else self._stitcher.push(settled)
         if self._known is not None:
             self._known.push(update)
         with _named(self._kinds):
@@ -94,7 +99,8 @@ class OutputSet:
 
     def close(self) -> None:
         """The stream has ended: write the turns that were still open, or all as revised. Does nothing the second time."""
-        turns = self._stitcher.finish()
+        held = self._early.finish()
+        turns = [*([] if held is None else self._stitcher.push(held)), *self._stitcher.finish()]
         try:
             if self._failure is None and self._files:
                 with _named(self._kinds):

@@ -97,6 +97,22 @@ def test_whoever_is_heard_beside_somebody_is_somebody_else() -> None:
     assert stream.seconds(0) == pytest.approx(10, abs=0.8)
 
 
+def test_who_is_nobody_yet_keeps_what_he_was_called_unless_that_is_somebodys_name() -> None:
+    stream = Stream([(0, 20, EAST)])
+    scores, embeddings = stream.window(3)
+    scores[20:80, 1] = 1.0  # beside the other one all the time, so nothing is known of the voice
+    for index in range(10):
+        said = [0, 2, -1] if index < 8 else [1, 0, -1]
+        stream.block.add(index * stream.settings.step, scores, embeddings, np.array(said))
+    known = stream.block.speakers()
+    assert known is not None
+    assert known[0].names.tolist() == [0]
+    assert [labels.tolist() for labels in known[1].values()] == [[0, 2, -1]] * 8 + [[0, -1, -1]] * 2
+    revision = stream.block.revise(stream.settings.duration)
+    assert revision is not None
+    assert {who for _, _, who in revision.turns} == {0, 2}
+
+
 def test_a_lone_speaker_is_not_lost_to_a_short_second_one() -> None:
     stream = Stream([(0, 20, EAST)])
     scores, embeddings = stream.window(3)

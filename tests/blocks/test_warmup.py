@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from diart_mp.blocks.clustering import UNMAPPED
 from diart_mp.blocks.diarization import OnlineDiarization
+from diart_mp.blocks.hindsight import Turns
 from diart_mp.blocks.warmup import WarmUp
 from diart_mp.config import Settings
 from diart_mp.runtime.state import pack_state, unpack_state
@@ -65,19 +66,53 @@ def test_nothing_begins_before_there_is_a_sound() -> None:
     assert names.is_over(12 * STEP)
 
 
-def test_complete_windows_are_labelled_as_with_an_exact_start_but_for_names() -> None:
+@pytest.mark.parametrize("clustering", ["exact", "adaptive"])
+@pytest.mark.parametrize("latency", [STEP, 3 * STEP, 5 * STEP])
+def test_from_the_first_complete_window_on_all_is_as_with_an_exact_start_but_for_names(
+    latency: int, clustering: str
+) -> None:
     generator = np.random.default_rng(5)
-    windows = [(generator.random((10, 3)), generator.normal(size=(3, 8))) for _ in range(30)]
-    early, exact = OnlineDiarization(EARLY), OnlineDiarization(Settings.from_map({**EARLY.to_map(), "start": "exact"}))
-    renamed: dict[int, int] = {UNMAPPED: UNMAPPED}
-    for index, window in enumerate(windows):
-        shown, _ = early.aggregate(index * STEP, *window)
-        if index < 4:
-            continue
-        labels, _ = exact.aggregate((index - 4) * STEP, *window)
-        for label, name in zip(labels.tolist(), shown.tolist(), strict=True):
-            assert renamed.setdefault(label, name) == name
-    assert len(set(renamed.values())) == len(renamed) > 3
+    windows = [(generator.random((10, 3)), generator.normal(size=(3, 8))) for _ in range(60)]
+    settings = replace(EARLY, latency=latency, clustering=clustering)
+    early, exact = OnlineDiarization(settings), OnlineDiarization(replace(settings, start="exact"))
+    for index in range(4):
+        assert early(index * STEP, *windows[index]).revision is None
+    renamed: dict[int, int] = {}
+    clock = 4 * STEP
+
+    def same(turns: Turns, expected: Turns) -> bool:
+        """Whether these are those of the exact start, under names that are one to one."""
+        names = [renamed.setdefault(who, name) for (*_, who), (*_, name) in zip(expected, sorted(turns), strict=True)]
+        moved = [(start + clock, end + clock, name) for (start, end, _), name in zip(expected, names, strict=True)]
+        return sorted(moved) == sorted(turns) and len(set(renamed.values())) == len(renamed)
+
+    for index in range(4, 60):
+        here = early(index * STEP, *windows[index])
+        there = exact(index * STEP - clock, *windows[index], prepend=index == 4)
+        if index == 4 and latency < 5 * STEP:
+            assert here.revision is not None
+            assert (here.revision.start, here.revision.end) == (clock, clock + there.end)
+            assert same(here.revision.turns, there.turns)
+            assert here.start == here.revision.end - STEP
+            assert here.turns == tuple(
+                (max(a, here.start), b, who) for a, b, who in here.revision.turns if b > here.start
+            )
+        else:
+            assert here.revision is None
+            assert (here.start, here.end) == (there.start + clock, there.end + clock)
+            assert same(here.turns, there.turns)
+        assert (early.revision() is None) == (exact.revision() is None)
+    assert len(renamed) > 1
+
+
+def test_where_windows_are_missing_nothing_is_said_anew() -> None:
+    generator = np.random.default_rng(8)
+    windows = [(generator.random((10, 3)), generator.normal(size=(3, 8))) for _ in range(3)]
+    early = OnlineDiarization(EARLY)
+    early(0, *windows[0])
+    region = early(7 * STEP, *windows[1])  # up to sample 5000 there was a window, and from 7000 on
+    assert (region.start, region.revision) == (5 * STEP, None)
+    assert early(8 * STEP, *windows[2]).revision is None
 
 
 def test_leading_silence_changes_nothing_but_the_time() -> None:
