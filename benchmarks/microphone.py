@@ -1,13 +1,14 @@
 """A recording played into a virtual microphone: the live turns beside those of the file.
 
-    python -m benchmarks.microphone RECORDING [--latency 0.5] [--clustering adaptive]
+    python -m benchmarks.microphone RECORDING [--latency 0.5] [--clustering adaptive] [--limit 1]
 
 PulseAudio plays the recording into ``diart-mp run --mic``; a stage behind capture keeps what was heard. Printed are the DER
 between the live turns and those of (1) a run over the very samples that were heard, (2) a run over the recording itself with
 its windows in the same places (the samples went through two resamplers), (3) the recording with windows from its own first
 sample on, as ``diart-mp run`` has it; beside that, to tell what is the microphone's part, (4) is (2) against (3): no microphone
 at all, only windows in other places. And the time from the first speech to the first result that has a turn. No collar,
-overlap included.
+overlap included, where the recording was heard. With ``--limit`` it exits with 1 where (3) is more percent, or where the first turn
+shows later than ``FIRST_S`` after speech began.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from diart_mp.topology import StageConfig
 from tests.conftest import VirtualMicrophone, start_virtual_microphone
 
 RATE = 16_000  # samples per second
+FIRST_S = 1.5
 Turns = list[tuple[float, float, str]]
 COMMAND = Path(sys.executable).with_name("diart-mp")
 
@@ -107,12 +109,15 @@ def turns_of_file(samples: np.ndarray, folder: Path, name: str, options: Sequenc
     return load_rttm(folder / f"{name}.rttm").get(name, [])
 
 
-def main() -> None:
-    """Play, listen, compare."""
+def main() -> int:
+    """Play, listen, compare, judge."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recording", type=Path)
     parser.add_argument("--latency", default="0.5")
     parser.add_argument("--clustering", default="exact")
+    parser.add_argument(
+        "--limit", type=float, metavar="PERCENT", help="DER beside a run of the file (default: not judged)"
+    )
     arguments = parser.parse_args()
     played, rate = soundfile.read(arguments.recording, dtype="float32", always_2d=True)
     original = soxr.resample(played.mean(axis=1), rate, RATE)
@@ -133,6 +138,7 @@ def main() -> None:
         placed = turns_of_file(begun_with(stream, original, begin), folder, "recording", early)
         alone = turns_of_file(original, folder, "alone", exact)
         moved = [(one + start, other + start, who) for one, other, who in alone]
+        rates = []
         for name, file, found in (
             ("live turns beside those of the samples heard", same, live),
             ("live turns beside those of the recording, same windows", placed, live),
@@ -140,14 +146,16 @@ def main() -> None:
             ("the recording with both windows, no microphone", moved, placed),
         ):
             error = diarization_error(file, found, uem=[(start, start + len(original) / RATE)])
-            sys.stdout.write(f"{name}: DER {100 * abs(error.rate):.2f} %\n")
+            rates.append(100 * abs(error.rate))
+            sys.stdout.write(f"{name}: DER {rates[-1]:.2f} %\n")
     first = next(each for each in objects if each["turns"])
     speech = min(turn["start"] for turn in first["turns"])
     shown = first["end"] + first["latency_ms"] / 1000
     sys.stdout.write(
         f"first turn: begins {speech:.2f} s into the stream, shown {shown - speech:.2f} s after it began\n"
     )
+    return int(arguments.limit is not None and (rates[2] > arguments.limit or shown - speech > FIRST_S))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

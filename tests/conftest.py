@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests uses."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,19 +11,38 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # several workers share the cores; starting threads costs each process 50 ms
+
 settings.register_profile("tests", deadline=None)  # how long an example takes depends on what else the machine does
 settings.load_profile("tests")
 
-_LONGEST = ("faults", "web", "browser", "cli")  # folders whose files take longest
+_LONGEST = ("faults", "web", "browser", "cli", "models")  # folders whose files take longest
+_TOGETHER = (r"tests/models/", r"tests/web/", r"tests/cli/test_(audio_forms|recordings|startup)\.py")
+"""Files that share what takes seconds to make: torch and checkpoints, a server, a run of two recordings. One worker makes it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that take longest first, so that no worker is left alone with them in the end; otherwise in order."""
     items.sort(key=lambda item: item.path.parent.name not in _LONGEST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each file to one worker, and files that share something to the same one (xdist's ``--dist loadfile`` with larger shares)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda nodeid: next(
+        (each for each in _TOGETHER if re.match(each, nodeid)), nodeid.partition("::")[0]
+    )
+    return scheduler
 
 
 @pytest.fixture(scope="session")
