@@ -29,7 +29,7 @@ LIMIT = 2.0  # percent
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a recording is written: Hz (0: as it is), channels, libsndfile's level of compression (0: the best quality), deviation of white noise."""
+    """How a recording is written: Hz (0: as it is), channels, libsndfile's level of compression (0: the best quality), deviation of white noise, samples cut off."""
 
     title: str
     suffix: str
@@ -38,10 +38,12 @@ class Form:
     compression: float | None = None
     judged: bool = True
     noise: float = 0.0
+    cut: int = 0
 
 
 FORMS = (
     Form("noise", ".wav", judged=False, noise=2.0**-15),
+    Form("cut", ".wav", judged=False, cut=1),
     Form("flac", ".flac"),
     Form("stereo", ".wav", channels=2),
     Form("8 kHz", ".wav", rate=8_000),
@@ -56,7 +58,7 @@ FORMS = (
 
 def write(original: Path, form: Form, folder: Path) -> Path:
     """The recording in that form."""
-    samples, rate = soundfile.read(original, dtype="float32", always_2d=True)
+    samples, rate = soundfile.read(original, start=form.cut, dtype="float32", always_2d=True)
     if form.rate:
         samples, rate = soxr.resample(samples, rate, form.rate, quality="VHQ"), form.rate
     samples = samples + np.random.default_rng(0).normal(0, form.noise, samples.shape).astype(np.float32)
