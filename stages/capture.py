@@ -126,7 +126,8 @@ def _may_revise(topology: Topology, job: Job) -> bool:
 
 def _open_outputs(topology: Topology, job: Job, source: Source, *, resume: bool) -> OutputSet:
     revisable = _may_revise(topology, job)
-    early = job.settings.start == "early" and not revisable
+    settings = job.settings
+    early = settings.start == "early" and settings.latency < settings.duration and not revisable
     return OutputSet(
         Path(job.output),
         source.name,
@@ -136,5 +137,5 @@ def _open_outputs(topology: Topology, job: Job, source: Source, *, resume: bool)
         force=job.force,
         resume=resume,
         revisable=revisable,
-        early=2 * job.settings.duration if early else 0,
+        early=2 * settings.duration if early else 0,
     )

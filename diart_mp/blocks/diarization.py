@@ -51,9 +51,8 @@ class OnlineDiarization:
         adaptive = settings.clustering == "adaptive"
         self.clustering = AdaptiveClustering(settings) if adaptive else IncrementalClustering(thresholds)
         self._warm_up = _warm_up(settings) if settings.start == "early" else None
-        self._clock = (
-            0 if self._warm_up is None else None
-        )  # of the aggregation: where it begins; None before it is final
+        # Where the clock of the aggregation begins (samples); None as long as windows are incomplete.
+        self._clock = 0 if self._warm_up is None else None
         self._aggregation = DelayedAggregation(settings)
         self._hindsight = Hindsight(settings) if settings.clustering == "adaptive" else None
 

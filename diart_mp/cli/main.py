@@ -44,9 +44,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        if (
-            name != "stage"
-        ):  # which has threads of its own; commands multiply small matrices, and starting threads costs them 50 ms
+        # Commands multiply small matrices, and to start a thread per core costs them 50 ms. A stage has threads of its own.
+        if name != "stage":
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         command: click.Command = importlib.import_module(_COMMANDS[name][0]).command
         hand_over()

@@ -51,8 +51,8 @@ class OutputSet:
         ``rate``: samples per second. ``recorded``: write nothing that differs from run to run. ``force``: replace
         existing files. ``resume``: the same, for an owner that folds its journal again from the start; what the files have
         of that stays untouched. ``revisable``: updates may take back what was said, so all turns stay in memory until the end.
-        ``early``: patience of ``outputs.early``. Raises OutputError (no file was made or
-        changed then, unless the disk is full); for an unknown format UsageError.
+        ``early``: patience of ``outputs.early``. Raises OutputError (no file was made or changed then, unless the disk is
+        full); for an unknown format UsageError.
         """
         self.paths = output_paths(directory, name, formats)
         kinds = known_formats(formats)
