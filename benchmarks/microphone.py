@@ -35,6 +35,7 @@ from tests.conftest import VirtualMicrophone, start_virtual_microphone
 
 RATE = 16_000  # samples per second
 FIRST_S = 1.5
+LEAD_S = 0.5  # of digital silence in front: of what it begins with, a player now and then drops 2 to 30 ms
 Turns = list[tuple[float, float, str]]
 COMMAND = Path(sys.executable).with_name("diart-mp")
 
@@ -127,7 +128,8 @@ def main() -> int:
         keep = ["--insert", "benchmarks.microphone:Keep@capture", "--option", f"keep.folder={folder / 'windows'}"]
         options = ["--latency", arguments.latency, "--clustering", arguments.clustering]
         wave = folder / "played.wav"
-        soundfile.write(wave, played, rate)
+        silence = np.zeros((round(LEAD_S * rate), played.shape[1]), np.float32)
+        soundfile.write(wave, np.concatenate([silence, played]), rate)
         objects = listen(microphone, wave, folder / "live", [*options, *keep])
         live = load_rttm(folder / "live" / "microphone.rttm").get("microphone", [])
         stream = heard(folder / "windows")
