@@ -33,7 +33,7 @@ class Child:
     in_a_row: int = 0  # restarts since the last result
     failed_starts: int = 0  # ends before it was ready, since it was ready last
     beat: Mapping[str, Any] = field(default_factory=dict)
-    heard_at: float = 0.0  # monotonic s of the last beat
+    heard_at: float = 0.0  # monotonic s of the last beat, or since it is ready
     hung: str = ""  # why the present process is being killed
     fatal: str = ""  # why the present process says that it cannot go on
 
@@ -55,9 +55,9 @@ class Child:
         self.log = directory / f"{self.name}-{self.replica}-{epoch}.log"
         return self.log
 
-    def on_ready(self) -> None:
-        """It can take chunks."""
-        self.ready = self.proven = True
+    def on_ready(self, now: float) -> None:
+        """It can take chunks, which is a sign of life."""
+        self.ready, self.proven, self.heard_at = True, True, now
         self.failed_starts = 0
 
     def has_failed(self, now: float) -> None:

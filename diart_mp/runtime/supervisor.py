@@ -271,7 +271,7 @@ class Supervisor:
         return None
 
     def _on_ready(self, process: Child) -> None:
-        process.on_ready()
+        process.on_ready(time.monotonic())
         if not self._begun:
             return
         if process in self._owners():
@@ -339,8 +339,8 @@ class Supervisor:
 
     def _hangs(self, process: Child, now: float) -> str:
         """Why a living process counts as hung, empty if it does not. Silence or one endless batch; never mere slowness."""
-        silent = now - process.heard_at
-        if silent > (self._topology.silence_s if process.beat else max(_FIRST_SIGN_S, self._topology.silence_s)):
+        silent, begun = now - process.heard_at, process.ready or process.beat
+        if silent > (self._topology.silence_s if begun else max(_FIRST_SIGN_S, self._topology.silence_s)):
             return f"gave no sign of life for {silent:.1f} s"
         busy = float(process.beat.get("busy_s", 0.0))
         return f"has worked on one batch for {busy:.0f} s" if busy > self._topology.stuck_s else ""

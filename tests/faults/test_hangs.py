@@ -1,6 +1,7 @@
 """Stages that are stopped, stuck or crash on a chunk: noticed, replaced, and the outputs are those of a quiet run."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -31,12 +32,13 @@ def undisturbed(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
     return run(recording, tmp_path_factory.mktemp("undisturbed"), settings=SETTINGS, models=TONE_MODELS)
 
 
-@pytest.mark.parametrize("victim", STAGES)
-def test_stopped_stage_is_replaced(victim: str, recording: Path, undisturbed: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("victim", "after"), [*((stage, 8) for stage in STAGES), ("embedding", -1)])
+def test_stopped_stage_is_replaced(victim: str, after: int, recording: Path, undisturbed: Run, tmp_path: Path) -> None:
+    """In mid-recording, and as soon as it is ready: long before it need give the first sign of life of a new process."""
     stopped: list[int] = []
 
     def stop_once(pipeline: LocalPipeline, so_far: Run) -> None:
-        if not stopped and len(so_far.shown) > 8 and victim in pipeline.supervisor.ready():
+        if not stopped and len(so_far.shown) > after and victim in pipeline.supervisor.ready():
             stopped.append(pipeline.supervisor.pids()[victim])
             os.kill(stopped[0], signal.SIGSTOP)
 
@@ -51,7 +53,9 @@ def test_stopped_stage_is_replaced(victim: str, recording: Path, undisturbed: Ru
     )
     restarts = [event["text"] for event in disturbed.events if event["event"] == "restart"]
     assert len(restarts) == 1
-    assert f"{victim} gave no sign of life" in restarts[0]
+    silent = re.search(rf"{victim} gave no sign of life for ([\d.]+) s", restarts[0])
+    assert silent
+    assert SILENCE_S <= float(silent[1]) < 30  # a new process has 60 s
     assert disturbed.files == undisturbed.files
     assert not Path(f"/proc/{stopped[0]}").exists()
 
