@@ -51,8 +51,8 @@ class OnlineDiarization:
         adaptive = settings.clustering == "adaptive"
         self.clustering = AdaptiveClustering(settings) if adaptive else IncrementalClustering(thresholds)
         self._warm_up = _warm_up(settings) if settings.start == "early" else None
-        # Where the clock of the aggregation begins (samples); None as long as windows are incomplete.
-        self._clock = 0 if self._warm_up is None else None
+        self._final = self._warm_up is None  # what is said now is not said anew
+        self._clock = 0  # where that of the aggregation begins, samples
         self._aggregation = DelayedAggregation(settings)
         self._hindsight = Hindsight(settings) if settings.clustering == "adaptive" else None
 
@@ -81,7 +81,7 @@ class OnlineDiarization:
         """
         said = self._said
         labels, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
-        rate, clock = self._settings.rate, self._clock or 0
+        rate, clock = self._settings.rate, self._clock
         found = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
         turns = tuple((clock + round(begin * rate), clock + round(end * rate), who) for begin, end, who in found)
         begin, end = clock + aggregated.start, clock + aggregated.end
@@ -115,7 +115,7 @@ class OnlineDiarization:
 
         With an early start the scores, and the region from the first complete window on, are on a clock that begins with that window.
         """
-        self._aggregation.check(start - (self._clock or 0), segmentation, prepend=prepend)
+        self._aggregation.check(start - self._clock, segmentation, prepend=prepend)
         known = self._known()
         own, labels = self._label(start, segmentation, embeddings, silent=silent)
         prepend |= self._begins_anew(start)
@@ -125,12 +125,12 @@ class OnlineDiarization:
                 own = self._learn(self._hindsight, start, own, known)
                 self._hindsight.tell(own)
                 labels = self._shown(own).astype(np.intp)
-        return labels, self._aggregation(start - (self._clock or 0), segmentation, labels, prepend=prepend)
+        return labels, self._aggregation(start - self._clock, segmentation, labels, prepend=prepend)
 
     @property
     def _said(self) -> int:
         """Up to which sample turns were said."""
-        return self._aggregation.end + (self._clock or 0)
+        return self._aggregation.end + self._clock
 
     def _begins_anew(self, start: int) -> bool:
         """Forget the incomplete windows of an early start once the first complete one is there, at ``start``.
@@ -138,10 +138,10 @@ class OnlineDiarization:
         All goes on as with an exact start then, to the bit. Not where windows were left out and this one does not reach back
         to what was said last.
         """
-        if self._clock is not None or self._warm_up is None or not self._warm_up.is_over(start):
+        if self._final or self._warm_up is None or not self._warm_up.is_over(start):
             return False
+        self._final = True
         if self._said < start:
-            self._clock = 0
             return False
         self._clock, self._aggregation = start, DelayedAggregation(self._settings)
         if self._hindsight is not None:
@@ -160,8 +160,7 @@ class OnlineDiarization:
             return own
         self.clustering.learn(found[0])
         better = found[1].pop(start)
-        clock = self._clock or 0
-        self._aggregation.relabel({first - clock: self._shown(labels) for first, labels in found[1].items()})
+        self._aggregation.relabel({first - self._clock: self._shown(labels) for first, labels in found[1].items()})
         mixed = np.where(np.isin(own, known) & (better != UNMAPPED), better, own).astype(np.intp)
         told = mixed[mixed != UNMAPPED]
         return mixed if len(np.unique(told)) == len(told) else own
@@ -197,13 +196,13 @@ class OnlineDiarization:
         """All that is remembered, as one flat map of arrays, integers and booleans (see the parts)."""
         warm_up = self._warm_up.state() if self._warm_up is not None else {}
         hindsight = self._hindsight.state() if self._hindsight is not None else {}
-        clock = -1 if self._clock is None else self._clock
-        return {"clock": clock, **self.clustering.state(), **self._aggregation.state(), **warm_up, **hindsight}
+        own = {"final": self._final, "clock": self._clock}
+        return {**own, **self.clustering.state(), **self._aggregation.state(), **warm_up, **hindsight}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state()`` gave, bit for bit; raises ValueError if it is not such a state."""
         try:
-            self._clock = None if state["clock"] == -1 else int(state["clock"])
+            self._final, self._clock = bool(state["final"]), int(state["clock"])
             self.clustering.restore(state)
             self._aggregation.restore(state)
             if self._warm_up is not None:
