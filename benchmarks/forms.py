@@ -29,7 +29,9 @@ LIMIT = 2.0  # percent
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a recording is written: Hz (0: as it is), channels, libsndfile's level of compression (0: the best quality), deviation of white noise, samples cut off."""
+    """How a recording is written: Hz (0: as it is), channels, libsndfile's level of compression (0: the best quality), and what is done to it
+    before: deviation of white noise, samples cut off.
+    """
 
     title: str
     suffix: str

@@ -34,7 +34,7 @@ from diart_mp.topology import StageConfig
 from tests.conftest import VirtualMicrophone, start_virtual_microphone
 
 RATE = 16_000  # samples per second
-FIRST_S = 1.5
+FIRST_S = 1.5  # from the beginning of speech until the first turn shows, at most
 LEAD_S = 0.5  # of digital silence in front: of what it begins with, a player now and then drops 2 to 30 ms
 Turns = list[tuple[float, float, str]]
 COMMAND = Path(sys.executable).with_name("diart-mp")

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # several workers share the cores; starting threads costs each process 50 ms
+# Several workers share the cores, and to start a thread for each core costs every process 50 ms.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 settings.register_profile("tests", deadline=None)  # how long an example takes depends on what else the machine does
 settings.load_profile("tests")

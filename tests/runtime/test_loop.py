@@ -305,9 +305,8 @@ def test_what_is_dropped_gives_its_place_back(rig_of: MakeRig) -> None:
 
     def drop_some(rig: Rig, number: int) -> None:
         attempt = 2 * number
-        rig.until(
-            lambda: [each.room for each in rig.upstream._replicas.values()] == [8]
-        )  # a single place is not told at once
+        # A single place that is free is not told at once.
+        rig.until(lambda: [each.room for each in rig.upstream._replicas.values()] == [8])
         rig.send(chunk(number, "block", attempt=attempt))
         rig.until(lambda: entered == list(range(number + 1)))
         rig.send(*(chunk(seq, attempt=attempt) for seq in range(10, 16)), chunk(20 + number, attempt=attempt + 1))

@@ -21,7 +21,7 @@ from diart_mp.runtime.supervisor import StageFatalError, Supervisor
 from diart_mp.topology import Job, SourceConfig, StageConfig, Topology
 from diart_mp.transport.sockets import make_socket
 
-from .answering import SAMPLES, recording, seqs
+from .answering import SAMPLES, recording, seqs, stream_id
 
 WAIT_S = 30
 SETTINGS = Settings(duration=1600, step=320, latency=320)
@@ -56,6 +56,15 @@ if obstacles and "clustering" in sys.orig_argv:
 """  # one for each start of clustering
 
 
+MUTE = """
+import sys
+
+if "clustering" in sys.orig_argv and sys.orig_argv[sys.orig_argv.index("--epoch") + 1] == "2":
+    import diart_mp.runtime.control
+    diart_mp.runtime.control.BEAT_S = 1e6
+"""  # the first process of clustering becomes ready and never beats
+
+
 class Events:
     """What the supervisor told of."""
 
@@ -77,7 +86,7 @@ class Run:
         self.events = Events()
         source = SourceConfig(kind="file", name="talk", path=str(recording(folder, samples)))
         self.topology = Topology(
-            run=f"test{os.getpid()}",
+            run=stream_id(folder),
             directory=str(folder),
             stages=(StageConfig(name="capture", bind=f"ipc://{folder}/a"), StageConfig(name="clustering", keyed=True)),
             results=f"ipc://{folder}/r",
@@ -108,7 +117,7 @@ def children() -> set[int]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+def run(tmp_path: Path, no_rings_of_the_dead: None) -> Iterator[Run]:
     before = children()
     yield Run(tmp_path)
     assert children() <= before
@@ -277,6 +286,18 @@ def test_a_stage_that_is_stopped_before_it_says_anything_is_replaced(run: Run, m
     texts = [event["text"] for event in run.events.of("restart")]
     assert any("clustering gave no sign of life for" in text for text in texts)
     assert seqs([event["update"] for event in run.events.of("result")]) == list(range(28))
+
+
+def test_a_stage_that_is_ready_and_then_silent_is_not_waited_for_like_a_new_process(run: Run) -> None:
+    run = Run(run.folder, samples=1_000_000)
+    (run.folder / "sitecustomize.py").write_text(MUTE)
+    with run.supervisor({"PYTHONPATH": str(run.folder)}, silence_s=1.0) as supervisor:
+        supervisor.start()
+        step_until(supervisor, lambda: run.events.of("restart") != [])
+        supervisor.drain()
+        step_until(supervisor, lambda: supervisor.finished)
+    (restart,) = run.events.of("restart")
+    assert restart["text"].startswith("clustering gave no sign of life for 1.")
 
 
 def test_why_a_stage_could_not_end_well_is_told(run: Run) -> None:
