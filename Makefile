@@ -29,7 +29,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)  ## the whole table, also where a limit is not kept (about a quarter of an hour)
-	-$(BIN)/python benchmarks/transport.py --runs 3
+	-$(BIN)/python -m benchmarks.transport --runs 3
 	-$(BIN)/python -m benchmarks.shares --seconds 60
 	-$(BIN)/python -m benchmarks.linear --minutes 10 --seconds 30
 	-$(BIN)/python -m benchmarks.versus --pairs 1 --seconds 120

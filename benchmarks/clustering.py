@@ -1,6 +1,6 @@
 """`--clustering adaptive` beside `exact`: errors of what is said at once and of what is known in the end, speakers, flicker.
 
-    python benchmarks/clustering.py [--shared FOLDER] [--cache FOLDER] [--latency 0.5 --latency 5.0 ...] [--hour] [NAME ...]
+    python -m benchmarks.clustering [--shared FOLDER] [--cache FOLDER] [--latency 0.5 --latency 5.0 ...] [--hour|--made] [NAME ...]
 
 Reads recordings and references from the folder of shared facts (``data/NAME.flac``). The models run once per recording
 (``evaluation.features``, kept in the cache), then the clustering stage itself is run on what they say, at default settings; that this is
@@ -9,10 +9,13 @@ one vote. Label changes: a speaker ends and another one begins within 50 ms, in 
 First label: from a speaker's first word until his label, as matched over the whole recording, is heard (median over speakers).
 
 ``--hour``: the recordings one after the other, again and again for an hour: time per window, size of the state, and whether who
-comes back after 20 minutes has his label. The rows ``without ...`` take one part of the adaptive clustering away.
+comes back after 20 minutes has his label. ``--made``: 24 short conversations of two to four readers (``benchmarks.conversations``),
+half of them quiet, noisy and reverberant, instead of the recordings. The rows ``without ...`` take one part of the adaptive clustering away.
 """
 
 import argparse
+import itertools
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +27,7 @@ from unittest import mock
 
 import numpy as np
 
+from benchmarks.conversations import conversations
 from diart_mp.blocks.diarization import OnlineDiarization
 from diart_mp.config import Settings
 from diart_mp.evaluation.der import SpeakerTurn, compare, diarization_error
@@ -36,11 +40,14 @@ from diart_mp.runtime.state import pack_state
 from diart_mp.turns import Turn, Update
 
 HINDSIGHT, ADAPTIVE = "diart_mp.blocks.hindsight", "diart_mp.blocks.adaptive"
+STEADY, DIARIZATION = "diart_mp.blocks.steady", "diart_mp.blocks.diarization"
 ABLATIONS: dict[str, dict[str, float]] = {
     "hindsight in live labels": {f"{HINDSIGHT}.OFTEN_S": 1e9},
     "doubt of unsure voices": {f"{ADAPTIVE}.SURE_S": 0.0},
     "correction for shortness": {f"{ADAPTIVE}.NOISE": 0.0, f"{ADAPTIVE}.NEAREST": 0.9},
     "pushing apart": {f"{HINDSIGHT}._APART": 0.0},
+    "a higher score for what is said": {f"{DIARIZATION}._SURER": 0.0},
+    "a second region for new names": {f"{STEADY}.KNOWN_S": 0.0},
     "a minimum of speech": {f"{HINDSIGHT}._SHORTEST_S": 0.1, f"{HINDSIGHT}._SOMEBODY_S": 0.1, f"{ADAPTIVE}.FOUNDING_S": 0.1},
     "a long horizon (10 s)": {f"{HINDSIGHT}.HORIZON_S": 10.0},
 }  # fmt: skip
@@ -81,12 +88,27 @@ def load(shared: Path, names: Sequence[str], cache: FeatureCache) -> Iterator[Re
             and path.with_suffix(".rttm").exists()
             and (not names or path.stem in names)
         ):
-            reference = [turn for each in load_rttm(path.with_suffix(".rttm")).values() for turn in each]
-            longest = Settings.from_seconds(latency="max")
-            features = cache.get(path, longest)
-            kinds = {kind: replace(longest, clustering=kind) for kind in ("exact", "adaptive")}
-            embeddings = {kind: cache.embeddings(path, features, each, keep=True) for kind, each in kinds.items()}
-            yield Recording(path, reference, features, embeddings)
+            turns = load_rttm(path.with_suffix(".rttm"))
+            yield recorded(path, [turn for each in turns.values() for turn in each], cache)
+
+
+def made(shared: Path, folder: Path, cache: FeatureCache) -> Iterator[Recording]:
+    """Conversations of readers, made in ``folder``."""
+    for people, part, noisy in itertools.product((2, 3, 4), "ab", (False, True)):
+        speakers, kind = shared / "data" / "speakers", "noisy" if noisy else "clean"
+        talks = conversations(speakers, folder / f"{people}", count=2, part=part, noisy=noisy, people=people)
+        for number, talk in enumerate(talks):
+            path = talk.audio.rename(talk.audio.with_name(f"{people}-{part}{number}-{kind}.flac"))
+            yield recorded(path, talk.reference, cache)
+
+
+def recorded(path: Path, reference: Sequence[SpeakerTurn], cache: FeatureCache) -> Recording:
+    """Have the models hear one recording, or remember what they said."""
+    longest = Settings.from_seconds(latency="max")
+    features = cache.get(path, longest)
+    kinds = {kind: replace(longest, clustering=kind) for kind in ("exact", "adaptive")}
+    embeddings = {kind: cache.embeddings(path, features, each, keep=True) for kind, each in kinds.items()}
+    return Recording(path, reference, features, embeddings)
 
 
 def run(recording: Recording, settings: Settings) -> list[Update]:
@@ -182,7 +204,9 @@ def compare_at(recordings: Sequence[Recording], latency: str) -> None:
     for what, values in ABLATIONS.items():
         with without(values):
             rows = [measure(each, replace(base, clustering="adaptive")) for each in recordings]
-        say(f"without {what:<27}{fmean(row.live for row in rows):.1f}{fmean(row.revised for row in rows):11.1f}")
+        live, revised = (fmean(getattr(row, kind) for row in rows) for kind in ("live", "revised"))
+        flicker = sum(row.changes for row in rows) / minutes
+        say(f"without {what:<32}{live:.1f}{revised:11.1f}   label changes per minute {flicker:.2f}")
     say("", flush=True)
 
 
@@ -268,8 +292,16 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for what the models say (default: the program's cache)")
     parser.add_argument("--latency", action="append", help="may be repeated; default: 0.5 and 5.0")
     parser.add_argument("--hour", action="store_true", help="an hour-long stream instead")
+    parser.add_argument("--made", action="store_true", help="conversations of readers instead")
     arguments = parser.parse_args()
-    recordings = list(load(arguments.shared, arguments.names, FeatureCache(folder=arguments.cache)))
+    with tempfile.TemporaryDirectory() as folder:
+        cache = FeatureCache(folder=arguments.cache)
+        found = (
+            made(arguments.shared, Path(folder), cache)
+            if arguments.made
+            else load(arguments.shared, arguments.names, cache)
+        )
+        recordings = list(found)
     if arguments.hour:
         an_hour(recordings)
         return

@@ -1,9 +1,10 @@
 """What the pipeline costs besides its models: chunks per second through all stages, and the delay of all hops when live.
 
-    python benchmarks/transport.py [--runs N] [--seconds S] [--live-seconds S] [--json]
+    python -m benchmarks.transport [--runs N] [--seconds S] [--live-seconds S] [--json]
 
 Runs the public command with models that compute nothing: windows of 5 s every 0.5 s, read from a recording as fast as
-possible, then played at live pace. Medians over the runs. Exits with 1 where a limit is not kept.
+possible, then played at live pace. Medians over the runs. Beside it what bare ZeroMQ takes for the same hops (``benchmarks.hops``), which no
+pipeline can go below. Exits with 1 where a limit is not kept.
 """
 
 import argparse
@@ -13,7 +14,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+from benchmarks.hops import bare_hops
+
+_STEP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     fast = bench("--runs", str(options.runs), "--seconds", options.seconds)
     live = bench("--runs", str(options.runs), "--seconds", options.live_seconds, "--live")
+    count = round(options.runs * float(options.live_seconds) / _STEP_S)
+    bare_ms, ours_ms = median(bare_hops(count, _STEP_S)), live["overhead_ms"]["p50"]
     found = figures(fast, live)
     if options.json:
-        print(json.dumps({"figures": [asdict(figure) for figure in found], "throughput": fast, "live": live}))
+        rows = [asdict(figure) for figure in found]
+        print(json.dumps({"figures": rows, "bare_ms": bare_ms, "throughput": fast, "live": live}))
     else:
-        print("\n".join([*(figure.row() for figure in found), "", *details(fast, live)]))
+        bare = f"bare ZeroMQ, the same hops, p50, ms{bare_ms:9.2f}   ours take {ours_ms / bare_ms:.2f} times that"
+        print("\n".join([*(figure.row() for figure in found), bare, "", *details(fast, live)]))
     return int(not all(figure.kept for figure in found))
 
 

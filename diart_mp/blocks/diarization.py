@@ -18,8 +18,11 @@ from diart_mp.blocks.aggregation import AggregatedRegion, DelayedAggregation
 from diart_mp.blocks.binarize import binarize
 from diart_mp.blocks.clustering import UNMAPPED, ClusteringSettings, IncrementalClustering
 from diart_mp.blocks.hindsight import Hindsight, Revision
+from diart_mp.blocks.steady import SteadyNames
 from diart_mp.blocks.warmup import WarmUp
 from diart_mp.config import Settings
+
+_SURER = 0.05  # of the way from ``tau_active`` to 1: so much higher a score does speech need that is said with the adaptive clustering
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,9 @@ class OnlineDiarization:
         self._final = self._warm_up is None  # what is said now is not said anew
         self._clock = 0  # where that of the aggregation begins, samples
         self._aggregation = DelayedAggregation(settings)
-        self._hindsight = Hindsight(settings) if settings.clustering == "adaptive" else None
+        self._hindsight = Hindsight(settings) if adaptive else None
+        self._steady = SteadyNames(settings) if adaptive else None
+        self._spoken = settings.tau_active + (_SURER * (1 - settings.tau_active) if adaptive else 0.0)
 
     def __call__(
         self,
@@ -82,9 +87,10 @@ class OnlineDiarization:
         said = self._said
         labels, aggregated = self.aggregate(start, segmentation, embeddings, prepend=prepend, silent=silent)
         rate, clock = self._settings.rate, self._clock
-        found = (turn for part in aggregated.parts for turn in binarize(part, self._settings.tau_active))
+        found = (turn for part in aggregated.parts for turn in binarize(part, self._spoken))
         turns = tuple((clock + round(begin * rate), clock + round(end * rate), who) for begin, end, who in found)
         begin, end = clock + aggregated.start, clock + aggregated.end
+        turns = turns if self._steady is None else self._steady(begin, end, turns)
         shown = tuple(labels.tolist())
         if begin >= said:
             return Region(begin, end, turns, shown)
@@ -96,11 +102,13 @@ class OnlineDiarization:
         if self._hindsight is None or not (last or self._hindsight.due):
             return None
         found = self._hindsight.revise(self._said)
-        if found is None or self._warm_up is None:
-            return found
-        turns = tuple((start, end, self._shown_one(speaker)) for start, end, speaker in found.turns)
-        renamed = {self._shown_one(before): self._shown_one(now) for before, now in found.renamed.items()}
-        return Revision(found.start, found.end, turns, renamed)
+        if found is not None and self._warm_up is not None:
+            turns = tuple((start, end, self._shown_one(speaker)) for start, end, speaker in found.turns)
+            renamed = {self._shown_one(before): self._shown_one(now) for before, now in found.renamed.items()}
+            found = Revision(found.start, found.end, turns, renamed)
+        if found is not None and self._steady is not None:
+            self._steady.rename(found.renamed)
+        return found
 
     def aggregate(
         self,
@@ -145,7 +153,7 @@ class OnlineDiarization:
             return False
         self._clock, self._aggregation = start, DelayedAggregation(self._settings)
         if self._hindsight is not None:
-            self._hindsight = Hindsight(self._settings)
+            self._hindsight, self._steady = Hindsight(self._settings), SteadyNames(self._settings)
         return True
 
     def _learn(
@@ -196,8 +204,9 @@ class OnlineDiarization:
         """All that is remembered, as one flat map of arrays, integers and booleans (see the parts)."""
         warm_up = self._warm_up.state() if self._warm_up is not None else {}
         hindsight = self._hindsight.state() if self._hindsight is not None else {}
+        steady = self._steady.state() if self._steady is not None else {}
         own = {"final": self._final, "clock": self._clock}
-        return {**own, **self.clustering.state(), **self._aggregation.state(), **warm_up, **hindsight}
+        return {**own, **self.clustering.state(), **self._aggregation.state(), **warm_up, **hindsight, **steady}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state()`` gave, bit for bit; raises ValueError if it is not such a state."""
@@ -209,6 +218,8 @@ class OnlineDiarization:
                 self._warm_up.restore(state)
             if self._hindsight is not None:
                 self._hindsight.restore(state)
+            if self._steady is not None:
+                self._steady.restore(state)
         except (KeyError, TypeError) as error:
             msg = f"the checkpoint is damaged or from another version: {type(error).__name__} {error}"
             raise ValueError(msg) from error

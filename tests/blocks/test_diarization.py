@@ -100,6 +100,26 @@ def test_somebody_new_has_a_name_at_once_though_hindsight_is_slower() -> None:
     assert [speaker for _, _, speaker in region.turns] == [0, 1]
 
 
+def test_a_name_that_one_window_makes_up_in_mid_speech_is_not_said() -> None:
+    settings = Settings.from_seconds(rate=RATE, clustering="adaptive")
+    diarization = OnlineDiarization(settings)
+    anna = np.repeat([[1.0, 0.0]], 50, axis=0).astype(np.float32)
+    for index in range(24):
+        diarization(index * settings.step, anna, np.array([ANNA, np.full(2, np.nan)]))
+    split = np.repeat([[1.0, 0.0], [0.0, 1.0]], [38, 12], axis=0).astype(np.float32)  # Bob for the last 1.2 s
+    twice = [diarization(index * settings.step, split, np.array([ANNA, BOB])) for index in (24, 25)]
+    assert [region.labels for region in twice] == [(0, 1), (0, 1)]
+    assert [{speaker for *_, speaker in region.turns} for region in twice] == [{0}, {1}]
+
+
+@pytest.mark.parametrize(
+    ("clustering", "score", "said"), [("exact", 0.51, 1), ("adaptive", 0.51, 0), ("adaptive", 0.53, 1)]
+)
+def test_what_adaptive_says_at_once_has_a_score_above_the_threshold(clustering: str, score: float, said: int) -> None:
+    diarization = OnlineDiarization(Settings.from_seconds(rate=RATE, tau_active=0.5, clustering=clustering))
+    assert len(diarization(0, steady(score), np.array([ANNA])).turns) == said
+
+
 def test_a_window_that_is_refused_leaves_no_trace() -> None:
     diarization, other = OnlineDiarization(SECOND), OnlineDiarization(SECOND)
     embeddings = np.array([ANNA, BOB])
