@@ -1,17 +1,18 @@
-"""Options that several commands share, and what they mean: settings, models, formats, a configuration file."""
+"""Options that several commands share, and what they mean: settings, models, stages, formats."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from diart_mp.config import CLUSTERINGS, STARTS, Settings, check_names
+from diart_mp.cli.config_file import from_file
+from diart_mp.config import CLUSTERINGS, STARTS, Settings
 from diart_mp.errors import UsageError
 from diart_mp.precision import Precision
 from diart_mp.presets import PRESETS
-from diart_mp.topology import Topology, read_toml
+from diart_mp.topology import Topology
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,208 +33,148 @@ _SPELLED = {"replacing": "replace", "stage_options": "option"}
 _PRESET_VALUES = ("tau_active", "rho_update", "delta_new")
 
 
-def _from_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Options not given on the command line come from the TOML file, under the same names."""
-    if path is None:
-        return
-    values = {name.replace("_", "-"): value for name, value in read_toml(path).items()}
-    options = [parameter for parameter in ctx.command.params if isinstance(parameter, click.Option)]
-    known = {max(option.opts, key=len)[2:]: option for option in options if option.name != "config"}
-    try:
-        check_names(values, known, "option")
-        defaults = {known[name].name: _typed(name, value, known[name]) for name, value in values.items()}
-    except UsageError as error:
-        msg = f"{path}: {error}"
-        raise UsageError(msg) from error
-    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+def _with(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """The command with ``options``, which its help shows in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
-def _typed(name: str, value: Any, option: click.Option) -> Any:
-    """A value of the file as its option takes it; UsageError where it is of another type."""
-    kinds, wanted = _kinds(name, option)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        msg = f"{name} must be {wanted}, not {value!r:.40}"
-        raise UsageError(msg)
-    return ",".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _kinds(name: str, option: click.Option) -> tuple[tuple[type, ...], str]:
-    """The types of TOML that an option takes, and what to call them."""
-    special: dict[str, tuple[tuple[type, ...], str]] = {
-        "latency": ((int, float, str), "a number of seconds, or 'min' or 'max'"),
-        "mic": ((int, str), "the number or the name of a device, or ''"),
-        "format": ((str, list), "names of formats"),
-    }
-    if name in special:
-        return special[name]
-    if option.is_flag:
-        return (bool,), "true or false"
-    if isinstance(option.type, click.types.FloatParamType):
-        return (int, float), "a number"
-    if isinstance(option.type, click.types.IntParamType):
-        return (int,), "a whole number"
-    return (str,), "text in quotes"
+_SOURCE = (
+    click.option(
+        "--mic", is_flag=False, flag_value="", metavar="[ID|NAME]", help="Listen to a microphone (see devices)."
+    ),
+    click.option("--channel", type=click.IntRange(0), help="Take this channel, from 0; default: the mean of all."),
+    click.option(
+        "--jobs", "-j", type=click.IntRange(1, 256), default=1, show_default=True, help="Recordings at a time."
+    ),
+    click.option(
+        "--input-format",
+        type=click.Choice(["s16le", "s24le", "s32le", "f32le"]),
+        default="s16le",
+        show_default=True,
+        help="Raw samples of SOURCE -.",
+    ),
+    click.option("--input-rate", type=click.IntRange(1), default=16_000, show_default=True, help="Hz of SOURCE -."),
+    click.option(
+        "--input-channels", type=click.IntRange(1), default=1, show_default=True, help="Channels of SOURCE -."
+    ),
+)
 
 
 def source_options(command: Command) -> Command:
     """Where the audio comes from."""
-    for option in reversed(
-        [
-            click.option(
-                "--mic", is_flag=False, flag_value="", metavar="[ID|NAME]", help="Listen to a microphone (see devices)."
-            ),
-            click.option(
-                "--channel", type=click.IntRange(0), help="Take this channel, from 0; default: the mean of all."
-            ),
-            click.option(
-                "--jobs", "-j", type=click.IntRange(1, 256), default=1, show_default=True, help="Recordings at a time."
-            ),
-            click.option(
-                "--input-format",
-                type=click.Choice(["s16le", "s24le", "s32le", "f32le"]),
-                default="s16le",
-                show_default=True,
-                help="Raw samples of SOURCE -.",
-            ),
-            click.option(
-                "--input-rate", type=click.IntRange(1), default=16_000, show_default=True, help="Hz of SOURCE -."
-            ),
-            click.option(
-                "--input-channels", type=click.IntRange(1), default=1, show_default=True, help="Channels of SOURCE -."
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    return _with(command, _SOURCE)
+
+
+_PIPELINE = (
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=from_file,
+        help="TOML file with any of these options.",
+    ),
+    click.option("--models", default="builtin", show_default=True, help="Preset: builtin, pyannote or community."),
+    click.option("--segmentation", help="Model: builtin, hub id, path, or module:Class; default: the preset's."),
+    click.option("--embedding", help="Model: builtin, hub id, path, or module:Class; default: the preset's."),
+    click.option(
+        "--preset",
+        type=click.Choice(list(PRESETS)),
+        help="Published hyper-parameters of a data set, for --models pyannote; other options come first.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda[:n], mps or auto."),
+    click.option(
+        "--precision",
+        type=click.Choice([each.value for each in Precision]),
+        default=Precision.EXACT.value,
+        show_default=True,
+        help="Of the built-in models on CPUs. fast: shortcuts that keep the error rate, not each number; "
+        "reference: diart's numbers to the last bits, slower.",
+    ),
+    click.option("--hf-token", envvar="HF_TOKEN", help="Token for gated models of the hub."),
+    click.option("--duration", type=float, default=5.0, show_default=True, help="Seconds of a window."),
+    click.option("--step", type=float, default=0.5, show_default=True, help="Seconds from one window to the next."),
+    click.option("--latency", help="Seconds, from step (min) to duration (max); default: step."),
+    click.option("--tau-active", type=float, help="A speaker is active from this score on; default: the preset's."),
+    click.option("--rho-update", type=float, help="Share of a window that changes a centroid; default: the preset's."),
+    click.option("--delta-new", type=float, help="Distance from which a speaker is new; default: the preset's."),
+    click.option("--gamma", type=float, default=3.0, show_default=True, help="Exponent of the overlap-aware weights."),
+    click.option(
+        "--beta", type=float, default=10.0, show_default=True, help="Temperature of the overlap-aware weights."
+    ),
+    click.option("--max-speakers", type=int, default=20, show_default=True, help="Most speakers of a stream."),
+    click.option("--normalize-embedding-weights", is_flag=True, help="Scale the weights to [0, 1]."),
+    click.option(
+        "--start",
+        type=click.Choice(STARTS),
+        help="early: speak from the first step on; exact: after a whole window. Default: early with --mic.",
+    ),
+    click.option(
+        "--clustering",
+        type=click.Choice(CLUSTERINGS),
+        default="exact",
+        show_default=True,
+        help="exact: diart's; adaptive: fewer wrong labels, from clean speech.",
+    ),
+)
 
 
 def pipeline_options(command: Command) -> Command:
     """Models and hyper-parameters, under diart's names."""
-    for option in reversed(
-        [
-            click.option(
-                "--config",
-                type=click.Path(path_type=Path),
-                is_eager=True,
-                expose_value=False,
-                callback=_from_file,
-                help="TOML file with any of these options.",
-            ),
-            click.option(
-                "--models", default="builtin", show_default=True, help="Preset: builtin, pyannote or community."
-            ),
-            click.option(
-                "--segmentation", help="Model: builtin, hub id, path, or module:Class; default: the preset's."
-            ),
-            click.option("--embedding", help="Model: builtin, hub id, path, or module:Class; default: the preset's."),
-            click.option(
-                "--preset",
-                type=click.Choice(list(PRESETS)),
-                help="Published hyper-parameters of a data set, for --models pyannote; other options come first.",
-            ),
-            click.option("--device", default="cpu", show_default=True, help="cpu, cuda[:n], mps or auto."),
-            click.option(
-                "--precision",
-                type=click.Choice([each.value for each in Precision]),
-                default=Precision.EXACT.value,
-                show_default=True,
-                help="Of the built-in models on CPUs. fast: shortcuts that keep the error rate, not each number; "
-                "reference: diart's numbers to the last bits, slower.",
-            ),
-            click.option("--hf-token", envvar="HF_TOKEN", help="Token for gated models of the hub."),
-            click.option("--duration", type=float, default=5.0, show_default=True, help="Seconds of a window."),
-            click.option(
-                "--step", type=float, default=0.5, show_default=True, help="Seconds from one window to the next."
-            ),
-            click.option("--latency", help="Seconds, from step (min) to duration (max); default: step."),
-            click.option(
-                "--tau-active", type=float, help="A speaker is active from this score on; default: the preset's."
-            ),
-            click.option(
-                "--rho-update", type=float, help="Share of a window that changes a centroid; default: the preset's."
-            ),
-            click.option(
-                "--delta-new", type=float, help="Distance from which a speaker is new; default: the preset's."
-            ),
-            click.option(
-                "--gamma", type=float, default=3.0, show_default=True, help="Exponent of the overlap-aware weights."
-            ),
-            click.option(
-                "--beta", type=float, default=10.0, show_default=True, help="Temperature of the overlap-aware weights."
-            ),
-            click.option("--max-speakers", type=int, default=20, show_default=True, help="Most speakers of a stream."),
-            click.option("--normalize-embedding-weights", is_flag=True, help="Scale the weights to [0, 1]."),
-            click.option(
-                "--start",
-                type=click.Choice(STARTS),
-                help="early: speak from the first step on; exact: after a whole window. Default: early with --mic.",
-            ),
-            click.option(
-                "--clustering",
-                type=click.Choice(CLUSTERINGS),
-                default="exact",
-                show_default=True,
-                help="exact: diart's; adaptive: fewer wrong labels, from clean speech.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    return _with(command, _PIPELINE)
+
+
+_STAGE = (
+    click.option("--chain", metavar="LIST", help="Other stages than capture,segmentation,embedding,clustering."),
+    click.option(
+        "--insert",
+        multiple=True,
+        metavar="WHAT@STAGE",
+        help="One more stage behind STAGE: module:Class or name.",
+    ),
+    click.option(
+        "--replace",
+        "replacing",
+        multiple=True,
+        metavar="STAGE=WHAT",
+        help="module:Class, or tcp:// of a program.",
+    ),
+    click.option(
+        "--option",
+        "stage_options",
+        multiple=True,
+        metavar="STAGE.KEY=VALUE",
+        help="An option of a stage's own.",
+    ),
+    click.option(
+        "--speakers",
+        type=click.Path(path_type=Path),
+        help="Give the people in this file their names (see `speakers enroll`).",
+    ),
+)
 
 
 def stage_options(command: Command) -> Command:
     """Other stages than the four."""
-    for option in reversed(
-        [
-            click.option(
-                "--chain", metavar="LIST", help="Other stages than capture,segmentation,embedding,clustering."
-            ),
-            click.option(
-                "--insert",
-                multiple=True,
-                metavar="WHAT@STAGE",
-                help="One more stage behind STAGE: module:Class or name.",
-            ),
-            click.option(
-                "--replace",
-                "replacing",
-                multiple=True,
-                metavar="STAGE=WHAT",
-                help="module:Class, or tcp:// of a program.",
-            ),
-            click.option(
-                "--option",
-                "stage_options",
-                multiple=True,
-                metavar="STAGE.KEY=VALUE",
-                help="An option of a stage's own.",
-            ),
-            click.option(
-                "--speakers",
-                type=click.Path(path_type=Path),
-                help="Give the people in this file their names (see `speakers enroll`).",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    return _with(command, _STAGE)
+
+
+_PLACE = (
+    click.option(
+        "--topology",
+        type=click.Path(path_type=Path),
+        help="File that says which stages run where, with which models; those without a place are started here.",
+    ),
+    click.option("--provisioner", metavar="KIND", help="Start the others, too: local, ssh or ray."),
+    click.option("--address", default="", help="Of the Ray cluster; default: the one of this host."),
+)
 
 
 def place_options(command: Command) -> Command:
     """Stages on other hosts."""
-    for option in reversed(
-        [
-            click.option(
-                "--topology",
-                type=click.Path(path_type=Path),
-                help="File that says which stages run where, with which models; those without a place are started here.",
-            ),
-            click.option("--provisioner", metavar="KIND", help="Start the others, too: local, ssh or ray."),
-            click.option("--address", default="", help="Of the Ray cluster; default: the one of this host."),
-        ]
-    ):
-        command = option(command)
-    return command
+    return _with(command, _PLACE)
 
 
 def provision(values: Mapping[str, Any], plan: Topology | None) -> Any:
@@ -249,28 +190,25 @@ def provision(values: Mapping[str, Any], plan: Topology | None) -> Any:
     return lambda on_note: Provisioned(plan, values["topology"], chosen, on_note=on_note)
 
 
+_OUTPUT = (
+    click.option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the files; made if missing."),
+    click.option(
+        "--format",
+        "formats",
+        metavar="LIST",
+        help="Of rttm,jsonl,srt,vtt,audacity, or module:Class. Default: rttm.",
+    ),
+    click.option("--force", is_flag=True, help="Replace files that exist."),
+    click.option("--reference", type=click.Path(path_type=Path), help="RTTM to score the turns against."),
+    click.option("--log", type=click.Path(path_type=Path), help="File to append what stages report to."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object per result, then a summary."),
+    click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
+)
+
+
 def output_options(command: Command) -> Command:
     """Where the turns go."""
-    for option in reversed(
-        [
-            click.option(
-                "--output", "-o", type=click.Path(path_type=Path), help="Folder for the files; made if missing."
-            ),
-            click.option(
-                "--format",
-                "formats",
-                metavar="LIST",
-                help="Of rttm,jsonl,srt,vtt,audacity, or module:Class. Default: rttm.",
-            ),
-            click.option("--force", is_flag=True, help="Replace files that exist."),
-            click.option("--reference", type=click.Path(path_type=Path), help="RTTM to score the turns against."),
-            click.option("--log", type=click.Path(path_type=Path), help="File to append what stages report to."),
-            click.option("--json", "as_json", is_flag=True, help="One JSON object per result, then a summary."),
-            click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors."),
-        ]
-    ):
-        command = option(command)
-    return command
+    return _with(command, _OUTPUT)
 
 
 def settings(values: Mapping[str, Any], start: str) -> Settings:
