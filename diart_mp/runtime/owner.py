@@ -34,6 +34,7 @@ _POLL_MS = 100
 _PATIENCE_S = 10.0  # without any result before everything in flight is sent again; doubles each time it does not help
 _MAX_PATIENCE_S = 120.0
 _PROGRESS_S = 0.25
+_FLAT = frozenset((str, int, float, bool))
 
 OpenStream = Callable[[], OwnedStream]
 
@@ -318,4 +319,4 @@ class Owner:
 
 def _is_flat(trace: tuple[tuple[Any, ...], ...]) -> bool:
     """Whether a trace is what stages make of it: what is nested without an end cannot be told on."""
-    return all(isinstance(value, str | int | float) for entry in trace for value in entry)
+    return all(_FLAT.issuperset(map(type, entry)) for entry in trace)
