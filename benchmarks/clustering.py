@@ -197,17 +197,20 @@ def compare_at(recordings: Sequence[Recording], latency: str) -> None:
     minutes = sum(each.seconds for each in recordings) / 60
     for name, values in (("exact", exact), ("adaptive", adaptive)):
         waits = [wait for each in values for wait in each.first]
-        say(
-            f"{name + ': mean':<16}{fmean(each.live for each in values):19.1f}{fmean(each.revised for each in values):11.1f}"
-            f"   label changes per minute {sum(each.changes for each in values) / minutes:.2f}, first label {median(waits):.2f} s"
-        )
+        say(f"{name + ': mean':<16}{_means(values, minutes, 19)}, first label {median(waits):.2f} s")
     for what, values in ABLATIONS.items():
         with without(values):
             rows = [measure(each, replace(base, clustering="adaptive")) for each in recordings]
-        live, revised = (fmean(getattr(row, kind) for row in rows) for kind in ("live", "revised"))
-        flicker = sum(row.changes for row in rows) / minutes
-        say(f"without {what:<32}{live:.1f}{revised:11.1f}   label changes per minute {flicker:.2f}")
+        say(f"without {what:<31}{_means(rows, minutes, 5)}")
     say("", flush=True)
+
+
+def _means(rows: Sequence[Figures], minutes: float, width: int) -> str:
+    """Of the two errors, and label changes per minute; the first number takes ``width``."""
+    live, revised = (fmean(getattr(row, kind) for row in rows) for kind in ("live", "revised"))
+    return (
+        f"{live:{width}.1f}{revised:11.1f}   label changes per minute {sum(row.changes for row in rows) / minutes:.2f}"
+    )
 
 
 def an_hour(recordings: Sequence[Recording], seconds: float = 3600.0) -> None:

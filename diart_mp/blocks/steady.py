@@ -36,15 +36,13 @@ class SteadyNames:
     def __call__(self, start: int, end: int, turns: Sequence[Turn]) -> tuple[Turn, ...]:
         """The turns (start, end, name) to say in the region [start, end)."""
         touch = round(_TOUCH_S * self._rate)
-        goes_on = self._open - {name for *_, name in turns} if abs(start - self._end) <= touch else frozenset()
-        settled = self._said.sum() >= _SETTLED_S * self._rate
+        goes_on = sorted(self._open - {name for *_, name in turns}) if self._settled and start == self._end else []
+        believed = self._open | self._doubted
         doubted, said = set[int](), list[Turn]()
         for first, last, name in turns:
-            doubtful = settled and first <= start + touch and self._is_new(name) and name not in self._open
-            if doubtful and goes_on and name not in self._doubted:
+            if goes_on and first <= start + touch and name not in believed and self._said[name] < KNOWN_S * self._rate:
                 doubted.add(name)
-                said.append((first, last, min(goes_on)))
-                goes_on -= {min(goes_on)}
+                said.append((first, last, goes_on.pop(0)))
             else:
                 said.append((first, last, name))
         for first, last, name in said:
@@ -60,8 +58,9 @@ class SteadyNames:
         self._said = said
         self._open = frozenset(renamed.get(name, name) for name in self._open)
 
-    def _is_new(self, name: int) -> bool:
-        return bool(self._said[name] < KNOWN_S * self._rate)
+    @property
+    def _settled(self) -> bool:
+        return bool(self._said.sum() >= _SETTLED_S * self._rate)
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, as one flat map of arrays and integers whose names begin with ``steady_``."""

@@ -1,5 +1,7 @@
 """One stream through clustering, aggregation and binarization."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -88,26 +90,26 @@ def test_hindsight_decides_who_of_the_known_speakers_talks_in_the_newest_window(
     assert diarization(6 * settings.step, both, np.array([ANNA, BOB])).labels == (0, 1)
 
 
-def test_somebody_new_has_a_name_at_once_though_hindsight_is_slower() -> None:
+def bob_after_anna(windows: int, anna: int, bob: int) -> Iterator[Region]:
+    """Anna alone in so many windows, then windows of ``anna`` frames of hers and ``bob`` of his: what is said of those."""
     settings = Settings.from_seconds(rate=RATE, clustering="adaptive")
     diarization = OnlineDiarization(settings)
-    scores = np.repeat([[1.0, 0.0]], 20, axis=0).astype(np.float32)
-    for index in range(4):
+    scores = np.repeat([[1.0, 0.0]], anna + bob, axis=0).astype(np.float32)
+    for index in range(windows):
         diarization(index * settings.step, scores, np.array([ANNA, np.full(2, np.nan)]))
-    scores[-1] = (0.0, 1.0)  # Bob for the last 0.25 s
-    region = diarization(4 * settings.step, scores, np.array([ANNA, BOB]))
+    scores[anna:] = (0.0, 1.0)
+    for index in itertools.count(windows):
+        yield diarization(index * settings.step, scores, np.array([ANNA, BOB]))
+
+
+def test_somebody_new_has_a_name_at_once_though_hindsight_is_slower() -> None:
+    region = next(bob_after_anna(4, anna=19, bob=1))  # for the last 0.25 s
     assert region.labels == (0, 1)
     assert [speaker for _, _, speaker in region.turns] == [0, 1]
 
 
 def test_a_name_that_one_window_makes_up_in_mid_speech_is_not_said() -> None:
-    settings = Settings.from_seconds(rate=RATE, clustering="adaptive")
-    diarization = OnlineDiarization(settings)
-    anna = np.repeat([[1.0, 0.0]], 50, axis=0).astype(np.float32)
-    for index in range(24):
-        diarization(index * settings.step, anna, np.array([ANNA, np.full(2, np.nan)]))
-    split = np.repeat([[1.0, 0.0], [0.0, 1.0]], [38, 12], axis=0).astype(np.float32)  # Bob for the last 1.2 s
-    twice = [diarization(index * settings.step, split, np.array([ANNA, BOB])) for index in (24, 25)]
+    twice = [*itertools.islice(bob_after_anna(24, anna=38, bob=12), 2)]  # for the last 1.2 s
     assert [region.labels for region in twice] == [(0, 1), (0, 1)]
     assert [{speaker for *_, speaker in region.turns} for region in twice] == [{0}, {1}]
 

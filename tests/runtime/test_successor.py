@@ -13,6 +13,7 @@ from diart_mp.runtime import intake as intake_module
 from diart_mp.runtime.journal import Journal
 from diart_mp.runtime.order import RESTORE
 from diart_mp.runtime.replies import CHECKPOINT
+from diart_mp.runtime.stream import OwnedStream
 from diart_mp.transport.ring import PREFIX, ring_directory
 
 from .answering import (
@@ -176,20 +177,31 @@ def test_damage_costs_time_but_no_word(tmp_path: Path, undisturbed: dict[str, by
     assert files(tmp_path) == undisturbed
 
 
+def first_of_successor(folder: Path, path: Path) -> tuple[OwnedStream, Message]:
+    """A new owner's stream, and the first chunk that it asks for."""
+    stream = open_stream(folder, FileSource(path), epoch=2)
+    stream.fill()
+    first = stream.next_message()
+    assert first is not None
+    return stream, first
+
+
+def answer_again(stream: OwnedStream, first: Message) -> None:
+    """Answer the first chunk, whose result is written already, and all that follow."""
+    pipeline = Pipeline()
+    assert stream.on_result(pipeline.take(first)[0]) is None
+    drive(stream, pipeline)
+
+
 def test_a_recording_whose_position_was_not_written_down_yet(
     tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("diart_mp.runtime.stream._SAVE_S", 1e9)
     path = recording(tmp_path)
     die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Pipeline(), results=10))
-    stream = open_stream(tmp_path, FileSource(path), epoch=2)
-    stream.fill()
-    first = stream.next_message()
-    assert first is not None
+    stream, first = first_of_successor(tmp_path, path)
     assert first.seq == 0
-    pipeline = Pipeline()
-    assert stream.on_result(pipeline.take(first)[0]) is None  # its result is written already
-    drive(stream, pipeline)
+    answer_again(stream, first)
     assert files(tmp_path) == undisturbed
 
 
@@ -204,12 +216,7 @@ def test_a_missing_checkpoint_leaves_the_older_one(tmp_path: Path, undisturbed: 
 
     path = recording(tmp_path)
     die_after(lambda: drive(open_stream(tmp_path, FileSource(path)), Forgetful(), results=10))
-    stream = open_stream(tmp_path, FileSource(path), epoch=2)
-    stream.fill()
-    first = stream.next_message()
-    assert first is not None
+    stream, first = first_of_successor(tmp_path, path)
     assert (first.seq, first.plain(RESTORE)) == (4, 3)
-    pipeline = Pipeline()
-    assert stream.on_result(pipeline.take(first)[0]) is None  # its result is written already
-    drive(stream, pipeline)
+    answer_again(stream, first)
     assert files(tmp_path) == undisturbed
